@@ -1,0 +1,8 @@
+"""DAPO on Hugging Face TRL: `GRPOTrainer` -> `DAPOTrainer`, `GRPOConfig` -> `DAPOConfig`."""
+
+from .config import DAPOConfig
+from .diagnosis import GenerationBudgetExhausted
+from .trainer import DAPOTrainer
+
+
+__all__ = ["DAPOConfig", "DAPOTrainer", "GenerationBudgetExhausted"]

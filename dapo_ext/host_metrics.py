@@ -1,0 +1,79 @@
+"""TRL's own curves, made to cover everything generated instead of the groups that were kept."""
+
+from collections.abc import Sequence
+
+import torch
+from trl.trainer.utils import nanstd
+
+from .rollouts import Round
+
+
+Metrics = dict[str, list[float]]
+
+COMPLETION_METRICS = (
+    "completions/mean_length",
+    "completions/min_length",
+    "completions/max_length",
+    "completions/clipped_ratio",
+    "completions/mean_terminated_length",
+    "completions/min_terminated_length",
+    "completions/max_terminated_length",
+)
+
+
+def replace_completion_metrics(metrics: Metrics, generated: Round, rounds: int) -> None:
+    """
+    Replace the last `rounds` entries of each `completions/*` metric, one for each round whatever its size, by one entry
+    over all completions.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            The host's metrics of the current mode; changed in place.
+        generated ([`Round`]):
+            Everything generated for the batch.
+        rounds (`int`):
+            Number of rounds it took.
+    """
+    lengths = generated.lengths.float()
+    ended = lengths[~generated.truncated]
+    ended = ended if ended.numel() else lengths.new_zeros(1)  # as the host does
+    values = (
+        lengths.mean(),
+        lengths.min(),
+        lengths.max(),
+        generated.truncated.float().mean(),
+        ended.mean(),
+        ended.min(),
+        ended.max(),
+    )
+    for name, value in zip(COMPLETION_METRICS, values, strict=True):
+        metrics[name][-rounds:] = [value.item()]
+
+
+def replace_reward_metrics(
+    metrics: Metrics, rewards_per_func: torch.Tensor, weights: torch.Tensor, names: Sequence[str], num_generations: int
+) -> None:
+    """
+    Replace the last entry of `reward`, `reward_std`, `rewards/*` and `frac_reward_zero_std`.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            The host's metrics of the current mode; changed in place.
+        rewards_per_func (`torch.Tensor` of shape `(R, F)`):
+            Rewards of every generated completion, groups contiguous, NaN where a function gave none.
+        weights (`torch.Tensor` of shape `(F,)`):
+            TRL's reward weights.
+        names (`Sequence[str]`):
+            TRL's names of the reward functions.
+        num_generations (`int`):
+            Completions per group.
+    """
+    for name, column in zip(names, rewards_per_func.unbind(dim=1), strict=True):
+        metrics[f"rewards/{name}/mean"][-1] = column.nanmean().item()
+        metrics[f"rewards/{name}/std"][-1] = nanstd(column).item()
+    rewards = (rewards_per_func * weights.to(rewards_per_func)).nansum(dim=1)
+    rewards = rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+    metrics["reward"][-1] = rewards.nanmean().item()
+    metrics["reward_std"][-1] = nanstd(rewards).item()
+    group_std = nanstd(rewards.view(-1, num_generations), dim=1)
+    metrics["frac_reward_zero_std"][-1] = torch.isclose(group_std, torch.zeros_like(group_std)).float().mean().item()

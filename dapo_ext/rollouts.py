@@ -1,0 +1,83 @@
+"""A completion as a row that can be selected, sent to another rank and replayed."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Rollout:
+    """One completion with everything the host needs to treat it as just generated."""
+
+    example: dict[str, Any]  # the dataset row, `prompt` and the columns that reward functions read
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion: Any  # text, or a list of messages for conversational prompts
+    logprobs: list[float] | None  # of the sampled tokens, from backends that return them
+    rewards: list[float]  # one for each reward function, NaN where it gave none
+    extra: dict[str, Any] = field(default_factory=dict)  # columns a reward function pushed with `log_extra`
+    kept: bool = False  # in a group that is trained on
+
+
+@dataclass
+class Round:
+    """
+    What one call of the generator gave: the local rows, and what is known of all rows on every rank.
+
+    `rows` holds this rank's contiguous share of the round's `R * G` rows; the tensors hold all of them, in order.
+    """
+
+    rows: list[Rollout]
+    rewards_per_func: torch.Tensor  # (R * G, F), NaN where a function gave none
+    lengths: torch.Tensor  # (R * G,), tokens of the completion
+    truncated: torch.Tensor  # (R * G,), bool: the completion did not end by itself
+
+    @classmethod
+    def join(cls, rounds: list["Round"]) -> "Round":
+        """One round that holds the rows of several, in order."""
+        return cls(
+            rows=[row for part in rounds for row in part.rows],
+            rewards_per_func=torch.cat([part.rewards_per_func for part in rounds]),
+            lengths=torch.cat([part.lengths for part in rounds]),
+            truncated=torch.cat([part.truncated for part in rounds]),
+        )
+
+
+@dataclass
+class SampledBatch:
+    """The generation batch to train on, and the record of everything that was generated for it."""
+
+    rows: list[Rollout]  # this rank's contiguous share of the batch's N * G rows
+    rewards_per_func: torch.Tensor  # (N * G, F); rows without a training signal are NaN throughout
+    dropped: list[Rollout]  # rows generated on this rank that are in no rank's share
+    generated: Round  # all rounds joined: this rank's rows, and the tensors over every rank
+
+
+def exchange_rows(
+    chosen: list[tuple[int, Rollout]], num_rows: int, process_index: int, num_processes: int, gather_object
+) -> list[Rollout]:
+    """
+    Give every rank its contiguous share of a batch whose rows were generated on any rank.
+
+    Args:
+        chosen (`list[tuple[int, Rollout]]`):
+            This rank's chosen rows with their position in the batch.
+        num_rows (`int`):
+            Rows of the whole batch; a multiple of `num_processes`.
+        process_index (`int`), num_processes (`int`):
+            This rank and the number of ranks.
+        gather_object (`Callable`):
+            Concatenates a list over ranks. Called once on every rank, whatever it has to send.
+
+    Returns:
+        `list[Rollout]`: rows `process_index * n` to `(process_index + 1) * n` of the batch, `n = num_rows / num_processes`.
+    """
+    share = num_rows // num_processes
+    mine = {position: row for position, row in chosen if position // share == process_index}
+    if num_processes > 1:
+        # Only rows that change their rank travel
+        moving = [(position, row) for position, row in chosen if position // share != process_index]
+        mine.update(item for item in gather_object(moving) if item[0] // share == process_index)
+    start = process_index * share
+    return [mine[position] for position in range(start, start + share)]

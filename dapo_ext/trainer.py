@@ -1,0 +1,379 @@
+"""DAPO as a subclass of TRL's GRPOTrainer: what differs from the parent, and nothing else."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+from trl.rewards import get_soft_overlong_punishment
+from trl.trainer.utils import get_config_model_id
+
+from .checkpoint import load_state, save_state
+from .completions_table import KEPT_COLUMN, clear_table, fill_table
+from .config import ROW_MEAN_LOSSES, DAPOConfig
+from .diagnosis import NoInformativeGroups
+from .dynamic_sampling import DynamicSampler, SamplingRules
+from .host_metrics import replace_completion_metrics, replace_reward_metrics
+from .prompt_stream import PromptStream
+from .refusal import refusal
+from .rollouts import Rollout, Round, SampledBatch
+from .trainer_checks import check_trainer, find_deciding_columns
+from .windows import window_sums
+
+
+logger = get_logger(__name__)
+
+
+class DAPOTrainer(GRPOTrainer):
+    """
+    Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact token-level
+    loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
+
+    Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`. What differs from the parent:
+
+    - **Dynamic sampling.** A generation batch is refilled group by group until every group's task rewards differ
+      (`0 < #correct < G`); the survivors are handed to the parent as if they had just been generated, so padding,
+      log-probabilities, advantages and the vLLM correction stay the parent's. Nothing is computed for the rest. Steps,
+      epochs, learning-rate schedule and progress bar count optimizer steps as in TRL; what was drawn beyond them is in
+      the metrics under `dynamic_sampling/`. Evaluation is never filtered or punished.
+    - **Token mean.** `sum_i sum_t m_it l_it / sum_i sum_t m_it` with the denominator counted over the whole optimizer
+      step: all ranks, all micro-batches, without truncated completions that are filtered and without dead rows. TRL
+      divides by the token count of the generation batch scaled to the step, which is the mean step and not this one.
+      With one optimizer step per generation the two are the same number.
+    - **Row means** (`"grpo"`, `"sapo"`, `"luspo"`, `"dr_grpo"`) are over the rows that are left, where TRL also counts
+      the filtered ones. The load-balancing loss of a mixture of experts sees every row, as in TRL.
+    - **Overlong filtering** (`mask_truncated_completions`): truncated completions leave loss and denominator, as in
+      TRL, and do not move the mean and standard deviation of their group, which in TRL they do.
+    - **Soft overlong punishment** is a reward function of its own beside the task's, logged under
+      `rewards/soft_overlong_punishment_reward`. It scores no completion that nothing else has scored.
+    - **Reward curves.** `reward`, `rewards/*`, `frac_reward_zero_std` and `completions/*` cover everything generated.
+
+    An optimizer step left without a single live row changes no weight: its gradients are removed before the optimizer
+    would move the weights by momentum and decay. (DeepSpeed steps inside its own engine, where this cannot be done.)
+
+    Attributes:
+        sampler (`DynamicSampler` or `None`):
+            Dynamic sampling's state; `sampler.ledger` holds its totals over the run.
+        stop_reason (`str` or `None`):
+            The diagnosis, when training ended early because no informative group could be found.
+
+    Example:
+    ```python
+    from datasets import load_dataset
+    from dapo_ext import DAPOConfig, DAPOTrainer
+    from trl.rewards import accuracy_reward
+
+    trainer = DAPOTrainer(
+        model="Qwen/Qwen2.5-0.5B-Instruct",
+        reward_funcs=accuracy_reward,
+        args=DAPOConfig(output_dir="Qwen2.5-0.5B-DAPO"),
+        train_dataset=load_dataset("trl-lib/DeepMath-103K", split="train"),
+    )
+    trainer.train()
+    ```
+    """
+
+    _tag_names = ["trl", "dapo"]  # noqa: RUF012 - the parent's form
+    _name = "DAPO"
+    _paper = {  # noqa: RUF012 - the parent's form
+        "title": "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
+        "id": "2503.14476",
+        "citation": textwrap.dedent("""\
+            @article{yu2025dapo,
+                title        = {{DAPO: An Open-Source LLM Reinforcement Learning System at Scale}},
+                author       = {Qiying Yu and others},
+                year         = 2025,
+                eprint       = {arXiv:2503.14476},
+            }"""),
+    }
+
+    def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
+        if args is None:
+            name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = DAPOConfig(f"{name.split('/')[-1]}-DAPO")
+        if not isinstance(args, DAPOConfig):
+            raise refusal(
+                "args", type(args).__name__, "the new fields are missing from it", "pass a dapo_ext.DAPOConfig"
+            )
+        super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
+        check_trainer(self)
+        task_columns = list(range(len(self.reward_funcs)))
+        if args.soft_overlong_tokens:
+            self._add_punishment(args)
+        self.sampler = self._build_sampler(args, task_columns) if args.dynamic_sampling else None
+        self.stop_reason: str | None = None
+        self._replay: SampledBatch | None = None
+        self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
+        self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
+        self._window_is_empty = False
+        self.add_callback(_KeepWeightsOnEmptyWindow(self))
+
+    def _add_punishment(self, args: DAPOConfig) -> None:
+        punishment = get_soft_overlong_punishment(args.max_completion_length, args.soft_overlong_tokens)
+        self._punishment_column = len(self.reward_funcs)
+        self.reward_funcs = [*self.reward_funcs, punishment]
+        self.reward_func_names = [*self.reward_func_names, punishment.__name__]
+        self.reward_processing_classes = [*self.reward_processing_classes, None]
+        self.reward_weights = torch.cat([self.reward_weights, torch.tensor([args.soft_overlong_weight])])
+
+    _punishment_column: int | None = None
+
+    def _build_sampler(self, args: DAPOConfig, task_columns: list[int]) -> DynamicSampler:
+        dataset = self.train_dataset
+        if isinstance(dataset, Dataset):
+            dataset = self._remove_unused_columns(dataset, description="training")
+        rules = SamplingRules(
+            batch_groups=args.generation_batch_size // self.num_generations,
+            num_generations=self.num_generations,
+            weights=self.reward_weights,
+            task_columns=task_columns,
+            deciding_columns=find_deciding_columns(self, args.filter_rewards, task_columns),
+            filter_tolerance=args.filter_tolerance,
+            filter_truncated=args.mask_truncated_completions,
+            generation_budget=args.generation_budget,
+            on_exhausted=args.on_exhausted,
+            num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
+        )
+        return DynamicSampler(rules, PromptStream(dataset, args.seed, self.shuffle_dataset), gather_object)
+
+    # ---- Generation: the parent's method runs on what was sampled ----
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.model.training:
+            return self._evaluate_completions(inputs)
+        if self.sampler is None:
+            batch = super()._generate_and_score_completions(inputs)
+            if self.mask_truncated_completions:
+                self._replace_reward_metrics(self._seen_rewards)
+        else:
+            sampled = self._sample(inputs)
+            if self.log_completions:
+                clear_table(self._logs)
+            with self._replaying(sampled):
+                batch = super()._generate_and_score_completions([row.example for row in sampled.rows])
+            self._replace_reward_metrics(sampled.generated.rewards_per_func)
+            if self.log_completions:
+                maxlen = self.args.generation_batch_size
+                fill_table(self._logs, sampled, self.reward_func_names, gather_object, maxlen)
+        if self.sampler is not None or self.mask_truncated_completions:
+            self._drop_rows_without_signal(batch)
+        return batch
+
+    def _evaluate_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        if self._punishment_column is not None:
+            name = self.reward_func_names[self._punishment_column]
+            for statistic in ("mean", "std"):
+                self._metrics["eval"].pop(f"rewards/{name}/{statistic}")
+        if self.sampler is not None and self.log_completions:
+            rows = len(inputs) * self.accelerator.num_processes
+            self._logs["extra"][KEPT_COLUMN].extend([None] * rows)
+        return batch
+
+    def _sample(self, inputs: list[dict[str, Any]]) -> SampledBatch:
+        metrics = self._metrics["train"]
+
+        def report(values: dict[str, float]) -> None:
+            for name, value in values.items():
+                metrics[f"dynamic_sampling/{name}"].append(value)
+
+        sampled = self.sampler.fill(inputs, self._roll_out, report)
+        replace_completion_metrics(metrics, sampled.generated, int(metrics["dynamic_sampling/rounds"][-1]))
+        return sampled
+
+    def _roll_out(self, examples: list[dict[str, Any]]) -> Round:
+        """Generate and score this rank's rows of a round with the parent's own methods."""
+        prompts = [example["prompt"] for example in examples]
+        prompt_ids, completion_ids, _, completions, logprobs, *_ = super()._generate(prompts)
+        rewards = self._calculate_rewards(examples, prompts, completions, completion_ids)
+        extra = self._take_extra_columns(len(examples))
+        share = slice(self.accelerator.process_index * len(examples), None)
+        rows = [
+            Rollout(
+                example=examples[i],
+                prompt_ids=prompt_ids[i],
+                completion_ids=completion_ids[i],
+                completion=completions[i],
+                logprobs=None if logprobs is None else logprobs[i],
+                rewards=row_rewards,
+                extra={column: values[i] for column, values in extra.items()},
+            )
+            for i, row_rewards in zip(range(len(examples)), rewards[share].tolist(), strict=False)
+        ]
+        lengths = torch.tensor([len(ids) for ids in completion_ids], device=self.accelerator.device)
+        return Round(
+            rows=rows,
+            rewards_per_func=rewards,
+            lengths=self.accelerator.gather(lengths),
+            truncated=self._gather_truncated(completion_ids),
+        )
+
+    def _gather_truncated(self, completion_ids: list[list[int]]) -> torch.Tensor:
+        """Which completions of all ranks did not end by themselves, by the parent's criterion."""
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        truncated = torch.tensor([ids[-1] not in ends for ids in completion_ids], device=self.accelerator.device)
+        return self.accelerator.gather(truncated)
+
+    def _take_extra_columns(self, rows: int) -> dict[str, list]:
+        """Columns that reward functions pushed for this round; they travel with their rows from here on."""
+        columns = dict(self._pending_extra_logs)
+        self._pending_extra_logs.clear()
+        for column, values in columns.items():
+            if len(values) != rows:
+                raise ValueError(
+                    f"A reward function pushed {len(values)} values to the column {column!r} with `log_extra`, but the "
+                    f"batch has {rows} rows. Push exactly one value per completion."
+                )
+        return columns
+
+    @contextmanager
+    def _replaying(self, sampled: SampledBatch) -> Iterator[None]:
+        self._replay = sampled
+        try:
+            yield
+        finally:
+            self._replay = None
+
+    def _generate(self, prompts: list) -> tuple:
+        if self._replay is None:
+            return super()._generate(prompts)
+        rows = self._replay.rows
+        logprobs = None if rows[0].logprobs is None else [row.logprobs for row in rows]
+        prompt_ids = [row.prompt_ids for row in rows]
+        completion_ids = [row.completion_ids for row in rows]
+        # The host's eight items; tool mask, rollout fields and images belong to features refused while sampling
+        return prompt_ids, completion_ids, None, [row.completion for row in rows], logprobs, {}, None, []
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list) -> torch.Tensor:
+        if self._replay is not None:
+            self._host_rewards = self._replay.rewards_per_func
+            return self._host_rewards
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        for name, column in zip(self.reward_func_names, rewards.unbind(dim=1), strict=True):
+            if column.isinf().any():
+                raise ValueError(
+                    f"The reward function '{name}' returned an infinite reward, which has no group mean. Return a finite "
+                    "number, or None for a completion that cannot be scored."
+                )
+        if self._punishment_column is not None:
+            others = [i for i in range(rewards.size(1)) if i != self._punishment_column]
+            unscored = rewards[:, others].isnan().all(dim=1)
+            # The length alone must not revive a row that nothing else has scored, and evaluation is never punished
+            rewards[unscored | (not self.model.training), self._punishment_column] = torch.nan
+        self._seen_rewards = self._host_rewards = rewards
+        if self.model.training and self.sampler is None and self.mask_truncated_completions:
+            truncated = self._gather_truncated(completion_ids_list)
+            self._host_rewards = rewards.masked_fill(truncated.unsqueeze(1), torch.nan)
+        return self._host_rewards
+
+    def _replace_reward_metrics(self, rewards_per_func: torch.Tensor) -> None:
+        replace_reward_metrics(
+            self._metrics["train"], rewards_per_func, self.reward_weights, self.reward_func_names, self.num_generations
+        )
+
+    # ---- Loss: the parent's, on the rows that are left and with the exact denominator ----
+
+    def _drop_rows_without_signal(self, batch: dict[str, Any]) -> None:
+        """Take unscored, filtered and dead rows out of loss, KL and metrics; `tool_mask` leaves attention alone."""
+        rows = batch["completion_ids"].size(0)
+        start = self.accelerator.process_index * rows
+        live = ~self._host_rewards[start : start + rows].isnan().all(dim=1)
+        if live.all():
+            return
+        tool_mask = batch.get("tool_mask", torch.ones_like(batch["completion_mask"]))
+        batch["tool_mask"] = tool_mask * live.unsqueeze(1).to(tool_mask)
+
+    def _prepare_inputs(self, generation_batch):
+        previous = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is not previous:
+            self._set_denominators(self._buffered_inputs)
+        return inputs
+
+    def _set_denominators(self, micro_batches: list[dict[str, Any]]) -> None:
+        """
+        Give every micro-batch the token and row counts of its own optimizer step.
+
+        The parent divides a token mean by `num_items_in_batch / P * A / S` (`P` ranks, `A` micro-batches per optimizer
+        step, `S` per generation) and leaves the mean over ranks to the gradient's reduction, so `num_items_in_batch =
+        W * S / A` makes it the step's own token count `W`. A row mean is divided by `B * A * P` rows, so the factor
+        `B * A * P / (live rows of the step)` makes it the mean over the live ones.
+        """
+        accumulation = self.args.gradient_accumulation_steps
+        masks = [batch["completion_mask"] * batch.get("tool_mask", 1) for batch in micro_batches]
+        counts = torch.stack([torch.stack([mask.sum(), mask.any(dim=1).sum()]) for mask in masks])
+        counts = self.accelerator.reduce(counts, reduction="sum")  # (S, 2): tokens and live rows over all ranks
+        window_tokens = window_sums(counts[:, 0], accumulation)
+        window_rows = window_sums(counts[:, 1], accumulation).tolist()
+        live_rows = counts[:, 1].tolist()
+        for index, batch in enumerate(micro_batches):
+            rows = masks[index].size(0) * self.accelerator.num_processes
+            batch["num_items_in_batch"] = window_tokens[index] * (len(micro_batches) // accumulation)
+            batch["window_is_empty"] = window_rows[index] == 0
+            batch["row_mean_scale"] = rows * accumulation / max(window_rows[index], 1)
+            batch["live_row_share"] = live_rows[index] / rows
+
+    def _compute_loss(self, model, inputs):
+        loss = super()._compute_loss(model, inputs)
+        if not self.model.training:
+            return loss
+        self._window_is_empty = inputs["window_is_empty"]
+        if inputs["live_row_share"] < 1 and self.importance_sampling_level == "sequence":
+            self._rescale_sequence_clip_metrics(inputs["live_row_share"])
+        if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
+            loss = loss * inputs["row_mean_scale"]
+        return loss
+
+    def _rescale_sequence_clip_metrics(self, live_row_share: float) -> None:
+        """The parent averages one clip flag per row over all rows; here over those that are left."""
+        for name in ("low_mean", "high_mean", "region_mean"):
+            values = self._metrics["train"].get(f"clip_ratio/{name}")
+            if values:
+                values[-1] = values[-1] / live_row_share if live_row_share else torch.nan
+        if self._metrics["train"].get("clip_ratio/low_min"):
+            all_clipped = self._metrics["train"]["clip_ratio/low_mean"][-1] == 1
+            self._metrics["train"]["clip_ratio/low_min"][-1] = float(all_clipped)
+
+    # ---- The run: an early end in good order, and the sampler's state in the checkpoint ----
+
+    def _run_epoch(self, *args, **kwargs):
+        try:
+            super()._run_epoch(*args, **kwargs)
+        except NoInformativeGroups as error:
+            # Raised between optimizer steps, since generations start there: weights and optimizer are as they were
+            self.stop_reason = str(error)
+            logger.warning(f"Training ends at step {self.state.global_step}, with nothing to learn from: {error}")
+            self.log({})
+            if self.args.save_strategy != "no":
+                self._save_checkpoint(kwargs["model"], kwargs["trial"])
+            self.control.should_training_stop = True
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        if self.sampler is not None and self.args.should_save:
+            save_state(self._get_output_dir(trial=trial), self.state.global_step, self.sampler.state_dict())
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.sampler is not None and checkpoint is not None:
+            state = load_state(checkpoint)
+            if state is not None:
+                self.sampler.load_state_dict(state)
+
+
+class _KeepWeightsOnEmptyWindow(TrainerCallback):
+    """Removes the gradients of an optimizer step without live rows: an optimizer moves no weight that has none."""
+
+    def __init__(self, trainer: DAPOTrainer):
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if self._trainer._window_is_empty:
+            model.zero_grad(set_to_none=True)

@@ -1,0 +1,79 @@
+"""What can only be refused once the trainer knows its model, reward functions and data."""
+
+from datasets import Dataset
+
+from .refusal import refusal
+
+
+IMAGE_COLUMNS = ("image", "images")
+
+
+def check_trainer(trainer) -> None:
+    """
+    Refuse features of the host that the trainer's configuration cannot honour.
+
+    Args:
+        trainer (`DAPOTrainer`):
+            After the host's constructor.
+
+    Raises:
+        ValueError: naming the argument, its value, the reason and the remedy.
+    """
+    args = trainer.args
+    if args.soft_overlong_tokens and "soft_overlong_punishment_reward" in trainer.reward_func_names:
+        raise refusal(
+            "reward_funcs",
+            trainer.reward_func_names,
+            "TRL's soft overlong punishment is among them and would punish twice",
+            "remove it, or set soft_overlong_cache=0",
+        )
+    if args.dynamic_sampling:
+        _check_sampling(trainer)
+
+
+def _check_sampling(trainer) -> None:
+    remedy = "set dynamic_sampling=False to use it"
+    if trainer.rollout_func is not None:
+        reason = "a refill calls the generator again, with other prompts than the ones it was built for"
+        raise refusal("rollout_func", trainer.rollout_func, reason, remedy)
+    if trainer.environment_factories is not None:
+        reason = "environments are prepared for one batch and would be reused in a refill"
+        raise refusal("environment_factory", trainer.environment_factories, reason, remedy)
+    if trainer.tools:
+        names = [getattr(tool, "__name__", repr(tool)) for tool in trainer.tools]
+        raise refusal("tools", names, "tools are prepared for one batch and would be reused in a refill", remedy)
+    reason = "selected groups are replayed as text, without their images"
+    if trainer._is_vlm:
+        raise refusal("processing_class", type(trainer.processing_class).__name__, reason, remedy)
+    columns = trainer.train_dataset.column_names or []
+    images = [column for column in IMAGE_COLUMNS if column in columns]
+    if images:
+        raise refusal("train_dataset", images, reason, remedy)
+    if isinstance(trainer.train_dataset, Dataset) and len(trainer.train_dataset) == 0:
+        raise refusal("train_dataset", trainer.train_dataset, "it is empty", "pass a dataset with at least one prompt")
+
+
+def find_deciding_columns(trainer, filter_rewards: list[str] | None, task_columns: list[int]) -> list[int]:
+    """
+    Positions of the reward functions that decide whether a group is informative.
+
+    Raises:
+        ValueError: for a name that no reward function or more than one has, or when no deciding function has weight.
+    """
+    names = [trainer.reward_func_names[column] for column in task_columns]
+    if filter_rewards is None:
+        columns = task_columns
+    else:
+        for name in filter_rewards:
+            if names.count(name) != 1:
+                found = "no reward function has" if name not in names else "more than one reward function has"
+                raise refusal("filter_rewards", filter_rewards, f"{found} the name {name!r}", f"choose from {names}")
+        columns = [names.index(name) for name in filter_rewards]
+    if not trainer.reward_weights[columns].any():
+        raise refusal(
+            "reward_weights",
+            trainer.args.reward_weights,
+            "every deciding reward function has weight 0, so no group could be informative",
+            "give at least one of them a weight",
+        )
+    return columns

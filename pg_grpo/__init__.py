@@ -1,0 +1,1 @@
+"""PG-GRPO on Hugging Face TRL: the preference ratio, on top of `dapo_ext`."""
