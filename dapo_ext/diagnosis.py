@@ -41,8 +41,8 @@ def diagnose(dead: DeadGroups, informative: int, wanted: int, generated: int, bu
         `str`: facts, cause and remedy.
     """
     facts = (
-        f"{generated} groups were generated (generation_budget={budget:g}) and {informative} of the {wanted} wanted were "
-        f"informative; of the dead ones {dead.all_wrong} were all wrong, {dead.all_correct} all correct, "
+        f"{generated} groups were generated (generation_budget={budget:g}) and {informative} of the {wanted} wanted "
+        f"were informative; of the dead ones {dead.all_wrong} were all wrong, {dead.all_correct} all correct, "
         f"{dead.one_value} had one other value throughout and {dead.unscored} had fewer than two scored completions."
     )
     causes = {

@@ -22,6 +22,7 @@ logger = get_logger(__name__)
 SHRUNK_BEFORE_WARNING = 3
 
 Examples = list[dict[str, Any]]
+Report = Callable[[Round, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ class DynamicSampler:
         self.accept_rate = AcceptRate()
         self._gather_object = gather_object
 
-    def fill(
-        self, examples: Examples, roll_out: Callable[[Examples], Round], report: Callable[[dict[str, float]], None]
-    ) -> SampledBatch:
+    def fill(self, examples: Examples, roll_out: Callable[[Examples], Round], report: Report) -> SampledBatch:
         """
         Generate until the batch is full or the budget is spent.
 
@@ -81,7 +80,7 @@ class DynamicSampler:
             roll_out (`Callable`):
                 Generates and scores this rank's rows of a round.
             report (`Callable`):
-                Receives the metrics of this batch, also when it ends in an error.
+                Receives everything generated for this batch and its metrics, also when it ends in an error.
 
         Returns:
             [`SampledBatch`]: with exactly `N * G` rows over all ranks; dead groups fill what is missing when the budget
@@ -145,9 +144,7 @@ class DynamicSampler:
         self.ledger.reward_range.update(rewards)
         return judge_groups(rewards, self.rules.num_generations, self.rules.filter_tolerance)
 
-    def _finish(
-        self, rounds: list[Round], verdicts: torch.Tensor, report: Callable[[dict[str, float]], None]
-    ) -> SampledBatch:
+    def _finish(self, rounds: list[Round], verdicts: torch.Tensor, report: Report) -> SampledBatch:
         """Count, report, and hand out the first informative groups, or say why there are too few."""
         rules, wanted = self.rules, self.rules.batch_groups
         generated = Round.join(rounds)
@@ -156,7 +153,7 @@ class DynamicSampler:
         informative = (verdicts == Verdict.INFORMATIVE).nonzero().flatten()
         kept = informative[:wanted]
         self._count(generated, verdicts.numel(), len(kept))
-        report(self._metrics(generated, verdicts, kept, dead, len(rounds)))
+        report(generated, self._metrics(generated, verdicts, kept, dead, len(rounds)))
         if len(kept) < wanted:
             diagnosis = diagnose(dead, len(kept), wanted, verdicts.numel(), rules.generation_budget)
             if rules.on_exhausted == "raise":

@@ -1,4 +1,4 @@
-"""Which groups carry a gradient: equal rewards mean zero advantages, so a group is kept only when its rewards differ."""
+"""Which groups carry a gradient: equal rewards mean zero advantages, so only groups whose rewards differ are kept."""
 
 from enum import IntEnum
 
@@ -38,7 +38,9 @@ def deciding_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor, colu
 
 def judge_groups(rewards: torch.Tensor, num_generations: int, tolerance: float) -> torch.Tensor:
     """
-    Judge each group by `max_i R_i - min_i R_i` over its scored, live completions (DAPO, section 3.2: `0 < #correct < G`).
+    Judge each group by `max_i R_i - min_i R_i` over its scored, live completions.
+
+    For 0/1 rewards this is DAPO's condition `0 < #correct < G` (equation 11).
 
     Max minus min is compared with a tolerance because a floating-point standard deviation of equal rewards is not 0:
     eight rewards of 0.1 have one of about 1e-8.

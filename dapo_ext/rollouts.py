@@ -71,7 +71,8 @@ def exchange_rows(
             Concatenates a list over ranks. Called once on every rank, whatever it has to send.
 
     Returns:
-        `list[Rollout]`: rows `process_index * n` to `(process_index + 1) * n` of the batch, `n = num_rows / num_processes`.
+        `list[Rollout]`: rows `process_index * n` to `(process_index + 1) * n` of the batch, with `n = num_rows /
+        num_processes`.
     """
     share = num_rows // num_processes
     mine = {position: row for position, row in chosen if position // share == process_index}

@@ -17,6 +17,7 @@ from trl.trainer.utils import get_config_model_id
 from .checkpoint import load_state, save_state
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
+from .denominators import set_denominators
 from .diagnosis import NoInformativeGroups
 from .dynamic_sampling import DynamicSampler, SamplingRules
 from .host_metrics import replace_completion_metrics, replace_reward_metrics
@@ -24,7 +25,6 @@ from .prompt_stream import PromptStream
 from .refusal import refusal
 from .rollouts import Rollout, Round, SampledBatch
 from .trainer_checks import check_trainer, find_deciding_columns
-from .windows import window_sums
 
 
 logger = get_logger(__name__)
@@ -32,8 +32,8 @@ logger = get_logger(__name__)
 
 class DAPOTrainer(GRPOTrainer):
     """
-    Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact token-level
-    loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
+    Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
+    token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
 
     Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`. What differs from the parent:
 
@@ -111,7 +111,7 @@ class DAPOTrainer(GRPOTrainer):
         self._replay: SampledBatch | None = None
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
-        self._window_is_empty = False
+        self._window_is_empty = False  # whether the current optimizer step has no live row
         self.add_callback(_KeepWeightsOnEmptyWindow(self))
 
     def _add_punishment(self, args: DAPOConfig) -> None:
@@ -153,7 +153,7 @@ class DAPOTrainer(GRPOTrainer):
             if self.mask_truncated_completions:
                 self._replace_reward_metrics(self._seen_rewards)
         else:
-            sampled = self._sample(inputs)
+            sampled = self.sampler.fill(inputs, self._roll_out, self._report_sampling)
             if self.log_completions:
                 clear_table(self._logs)
             with self._replaying(sampled):
@@ -176,17 +176,6 @@ class DAPOTrainer(GRPOTrainer):
             rows = len(inputs) * self.accelerator.num_processes
             self._logs["extra"][KEPT_COLUMN].extend([None] * rows)
         return batch
-
-    def _sample(self, inputs: list[dict[str, Any]]) -> SampledBatch:
-        metrics = self._metrics["train"]
-
-        def report(values: dict[str, float]) -> None:
-            for name, value in values.items():
-                metrics[f"dynamic_sampling/{name}"].append(value)
-
-        sampled = self.sampler.fill(inputs, self._roll_out, report)
-        replace_completion_metrics(metrics, sampled.generated, int(metrics["dynamic_sampling/rounds"][-1]))
-        return sampled
 
     def _roll_out(self, examples: list[dict[str, Any]]) -> Round:
         """Generate and score this rank's rows of a round with the parent's own methods."""
@@ -214,6 +203,12 @@ class DAPOTrainer(GRPOTrainer):
             lengths=self.accelerator.gather(lengths),
             truncated=self._gather_truncated(completion_ids),
         )
+
+    def _report_sampling(self, generated: Round, values: dict[str, float]) -> None:
+        metrics = self._metrics["train"]
+        for name, value in values.items():
+            metrics[f"dynamic_sampling/{name}"].append(value)
+        replace_completion_metrics(metrics, generated, rounds=int(values["rounds"]))
 
     def _gather_truncated(self, completion_ids: list[list[int]]) -> torch.Tensor:
         """Which completions of all ranks did not end by themselves, by the parent's criterion."""
@@ -259,8 +254,8 @@ class DAPOTrainer(GRPOTrainer):
         for name, column in zip(self.reward_func_names, rewards.unbind(dim=1), strict=True):
             if column.isinf().any():
                 raise ValueError(
-                    f"The reward function '{name}' returned an infinite reward, which has no group mean. Return a finite "
-                    "number, or None for a completion that cannot be scored."
+                    f"The reward function '{name}' returned an infinite reward, which has no group mean. Return a "
+                    "finite number, or None for a completion that cannot be scored."
                 )
         if self._punishment_column is not None:
             others = [i for i in range(rewards.size(1)) if i != self._punishment_column]
@@ -294,31 +289,13 @@ class DAPOTrainer(GRPOTrainer):
         previous = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is not previous:
-            self._set_denominators(self._buffered_inputs)
+            set_denominators(
+                self._buffered_inputs,
+                self.args.gradient_accumulation_steps,
+                self.accelerator.num_processes,
+                lambda counts: self.accelerator.reduce(counts, reduction="sum"),
+            )
         return inputs
-
-    def _set_denominators(self, micro_batches: list[dict[str, Any]]) -> None:
-        """
-        Give every micro-batch the token and row counts of its own optimizer step.
-
-        The parent divides a token mean by `num_items_in_batch / P * A / S` (`P` ranks, `A` micro-batches per optimizer
-        step, `S` per generation) and leaves the mean over ranks to the gradient's reduction, so `num_items_in_batch =
-        W * S / A` makes it the step's own token count `W`. A row mean is divided by `B * A * P` rows, so the factor
-        `B * A * P / (live rows of the step)` makes it the mean over the live ones.
-        """
-        accumulation = self.args.gradient_accumulation_steps
-        masks = [batch["completion_mask"] * batch.get("tool_mask", 1) for batch in micro_batches]
-        counts = torch.stack([torch.stack([mask.sum(), mask.any(dim=1).sum()]) for mask in masks])
-        counts = self.accelerator.reduce(counts, reduction="sum")  # (S, 2): tokens and live rows over all ranks
-        window_tokens = window_sums(counts[:, 0], accumulation)
-        window_rows = window_sums(counts[:, 1], accumulation).tolist()
-        live_rows = counts[:, 1].tolist()
-        for index, batch in enumerate(micro_batches):
-            rows = masks[index].size(0) * self.accelerator.num_processes
-            batch["num_items_in_batch"] = window_tokens[index] * (len(micro_batches) // accumulation)
-            batch["window_is_empty"] = window_rows[index] == 0
-            batch["row_mean_scale"] = rows * accumulation / max(window_rows[index], 1)
-            batch["live_row_share"] = live_rows[index] / rows
 
     def _compute_loss(self, model, inputs):
         loss = super()._compute_loss(model, inputs)
