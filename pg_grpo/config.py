@@ -53,8 +53,10 @@ class PGGRPOConfig(DAPOConfig):
             `True` is refused: it multiplies the KL term by the ratio, which here is `p`.
         importance_sampling_level (`str`, *optional*):
             Follows `ratio_level`; another value is refused.
-        dynamic_sampling (`bool`, *optional*, defaults to `False`), soft_overlong_cache (`float`, *optional*, defaults to `0.0`):
+        dynamic_sampling (`bool`, *optional*, defaults to `False`):
             Off.
+        soft_overlong_cache (`float`, *optional*, defaults to `0.0`):
+            No punishment.
 
     Raises:
         ValueError: for a value or a combination that cannot be honoured; the message names field, value, reason and
@@ -148,9 +150,7 @@ class PGGRPOConfig(DAPOConfig):
                 "give a number from 0 to 1",
             )
         if self.ratio_level not in RATIO_LEVELS:
-            raise refusal(
-                "ratio_level", self.ratio_level, "there is no such level", "choose 'sequence' or 'token'"
-            )
+            raise refusal("ratio_level", self.ratio_level, "there is no such level", "choose 'sequence' or 'token'")
         if self.ratio_level == "token" and self.pg_length_exponent != 0:
             raise refusal(
                 "pg_length_exponent",

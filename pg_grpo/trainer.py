@@ -37,9 +37,9 @@ class PGGRPOTrainer(DAPOTrainer):
     | `"sequence"` | beta | 0 | PG-GRPO: DPO's implicit reward, exponentiated |
     | `"token"` | 1 | 0 | GRPO and DAPO |
 
-    With one update per generation `p = 1`: the clip is inert, and with a constant `b` the gradient is Dr. GRPO's up to a
-    constant. The trainer warns of such a layout. Without KL term and gradient clipping Adam cancels the factor `b`, so
-    `pg_beta` sets the width of the clip and the weight of the KL term, and no more.
+    With one update per generation `p = 1`: the clip is inert, and with a constant `b` the gradient is Dr. GRPO's up to
+    a constant. The trainer warns of such a layout. Where gradients are not clipped, Adam cancels a constant `b`, so
+    `pg_beta` sets the width of the clip and the relative weight of the KL term, and no more.
 
     Metrics, under `pg_grpo/`: `ratio_mean`, `ratio_min`, `ratio_max`, `clipped_low`, `clipped_high`, `exponent_mean`,
     `plain_log_ratio_low`, `plain_log_ratio_high` (the clip bounds in nats of the plain log-ratio) and, with `beta`,
@@ -77,7 +77,7 @@ class PGGRPOTrainer(DAPOTrainer):
             raise refusal(
                 "beta",
                 args.beta,
-                "the reference policy of the KL term is loaded from the model's path, and a model made in memory has none",
+                "the KL term's reference is loaded from the model's path, and a model made in memory has none",
                 "save the model and pass its path, pass a peft_config, or set beta=0.0",
             )
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
@@ -103,9 +103,9 @@ class PGGRPOTrainer(DAPOTrainer):
         """
         In the loss, leave old log-probabilities behind from which the parent forms `log p` as its log-ratio.
 
-        The parent reads `old` after this call and subtracts it from `cur`, so `old = cur - log p` gives it the value and
-        the gradient of `log p`: the two `cur` cancel. At sequence level it averages over the tokens that count, each of
-        which carries the same `log p_i`. The KL term reads `cur` and the reference alone.
+        The parent reads `old` after this call and subtracts it from `cur`, so `old = cur - log p` gives it the value
+        and the gradient of `log p`: the two `cur` cancel. At sequence level it averages over the tokens that count,
+        each of which carries the same `log p_i`. The KL term reads `cur` and the reference alone.
         """
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         inputs = self._loss_inputs
