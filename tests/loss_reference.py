@@ -66,9 +66,9 @@ def random_case(seed: int, rows: int = 8, spread: float = 1.0, on_policy: bool =
 
 def first_step(trainer: GRPOTrainer, case: Case, monkeypatch) -> tuple[torch.Tensor, list[dict[str, Any]]]:
     """
-    Take the first optimizer step's loss of a generation through the trainer's own `_prepare_inputs` and `_compute_loss`.
+    Take a generation's first optimizer step through the trainer's own `_prepare_inputs` and `_compute_loss`.
 
-    Only the two calls that need a language model are answered from the case: generation and the forward pass. The loss's
+    Only the two calls that need a language model are answered from the case: generation and the forward pass. The
     gradient is left in `case.scores.logps.grad`. Returns the loss and the step's micro-batches.
     """
 

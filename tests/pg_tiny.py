@@ -14,10 +14,11 @@ def pg_config(output_dir, **changes) -> PGGRPOConfig:
 
 
 def pg_trainer(output_dir, reward_funcs=odd_length, dataset=None, trainer_args=None, **changes) -> PGGRPOTrainer:
-    trainer_args = {"model": policy(), "processing_class": build_tokenizer(), **(trainer_args or {})}
+    trainer_args = trainer_args or {}
     return PGGRPOTrainer(
+        model=trainer_args.get("model") or policy(),
         reward_funcs=reward_funcs,
         args=pg_config(output_dir, **changes),
         train_dataset=prompts() if dataset is None else dataset,
-        **trainer_args,
+        **{"processing_class": build_tokenizer(), **{k: v for k, v in trainer_args.items() if k != "model"}},
     )

@@ -27,15 +27,23 @@ OBJECTIVES = [
     ({}, Objective(kl=0.001), 1.0),
     ({"beta": 0.0, "pg_beta": 0.5, "epsilon_high": 0.28}, Objective(pg_beta=0.5, epsilon_high=0.28), 0.3),
     ({"beta": 0.1, "pg_beta": 0.7, "pg_length_exponent": 0.5}, Objective(pg_beta=0.7, alpha=0.5, kl=0.1), 0.3),
-    ({"beta": 0.0, "pg_beta": 1.0, "pg_length_exponent": 1.0, "delta": 1.3}, Objective("grpo", "sequence", 1.0, 1.0, delta=1.3), 0.3),
+    (
+        {"beta": 0.0, "pg_beta": 1.0, "pg_length_exponent": 1.0, "delta": 1.3},
+        Objective(pg_beta=1.0, alpha=1.0, delta=1.3),
+        0.3,
+    ),
     ({"loss_type": "dapo", "beta": 0.05}, Objective("dapo", kl=0.05), 1.0),
     ({"loss_type": "dr_grpo", "beta": 0.05, "pg_length_exponent": 1.0}, Objective("dr_grpo", alpha=1.0, kl=0.05), 1.0),
-    ({"ratio_level": "token", "beta": 0.01, "pg_beta": 0.4}, Objective("grpo", "token", 0.4, kl=0.01), 0.5),
-    ({"ratio_level": "token", "loss_type": "dapo", "epsilon": 0.1}, Objective("dapo", "token", epsilon_low=0.1, epsilon_high=0.1, kl=0.001), 2.0),
+    ({"ratio_level": "token", "beta": 0.01, "pg_beta": 0.4}, Objective(level="token", pg_beta=0.4, kl=0.01), 0.5),
+    (
+        {"ratio_level": "token", "loss_type": "dapo", "epsilon": 0.1},
+        Objective("dapo", "token", epsilon_low=0.1, epsilon_high=0.1, kl=0.001),
+        2.0,
+    ),
     # Beyond the bound of the exponent on both sides
     ({"beta": 0.0, "pg_beta": 3.0}, Objective(pg_beta=3.0), 4.0),
-    ({"beta": 0.0, "pg_beta": 9.0, "ratio_level": "token"}, Objective("grpo", "token", 9.0), 3.0),
-]  # fmt: skip
+    ({"beta": 0.0, "pg_beta": 9.0, "ratio_level": "token"}, Objective(level="token", pg_beta=9.0), 3.0),
+]
 
 
 @pytest.mark.parametrize(("fields", "objective", "spread"), OBJECTIVES, ids=lambda value: str(value)[:70])

@@ -12,7 +12,7 @@ from dapo_ext import DAPOConfig
 from dapo_ext.playground.policy import EOS_TOKEN_ID, build_policy, build_tokenizer
 from pg_grpo import PGGRPOConfig, PGGRPOTrainer
 from tests.pg_tiny import pg_config, pg_trainer
-from tests.tiny import SMALL, dapo_trainer, logged, odd_length, policy, prompts, rare_first_token, weights
+from tests.tiny import NEUTRAL, SMALL, dapo_trainer, logged, odd_length, policy, prompts, rare_first_token, weights
 
 
 NEW_FIELDS = {"pg_beta": 0.1, "pg_length_exponent": 0.0, "ratio_level": "sequence"}
@@ -200,7 +200,7 @@ def test_a_run_at_neutral_settings_is_the_parents(tmp_path, pg, dapo):
     """Eight steps in float32, off-policy: the same weights but for rounding."""
     shared = {
         "per_device_train_batch_size": 4, "steps_per_generation": 4, "gradient_accumulation_steps": 1, "max_steps": 8,
-        "scale_rewards": "group", "epsilon_high": 0.28, "beta": 0.0, "dynamic_sampling": False, "soft_overlong_cache": 0,
+        "scale_rewards": "group", "epsilon_high": 0.28, "beta": 0.0, **NEUTRAL,
     }  # fmt: skip
     ours = pg_trainer(tmp_path, **shared, pg_beta=1.0, **pg)
     ours.train()
