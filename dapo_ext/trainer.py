@@ -14,14 +14,13 @@ from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
-from .checkpoint import load_state, save_state
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
-from .diagnosis import NoInformativeGroups
 from .dynamic_sampling import DynamicSampler, SamplingRules
 from .host_metrics import replace_completion_metrics, replace_reward_metrics
 from .prompt_stream import PromptStream
+from .refilling_run import RefillingRun
 from .refusal import refusal
 from .rollouts import Rollout, Round, SampledBatch
 from .trainer_checks import check_trainer, find_deciding_columns
@@ -30,7 +29,7 @@ from .trainer_checks import check_trainer, find_deciding_columns
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(GRPOTrainer):
+class DAPOTrainer(RefillingRun, GRPOTrainer):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -107,7 +106,6 @@ class DAPOTrainer(GRPOTrainer):
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = self._build_sampler(args, task_columns) if args.dynamic_sampling else None
-        self.stop_reason: str | None = None
         self._replay: SampledBatch | None = None
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
@@ -317,32 +315,6 @@ class DAPOTrainer(GRPOTrainer):
         if self._metrics["train"].get("clip_ratio/low_min"):
             all_clipped = self._metrics["train"]["clip_ratio/low_mean"][-1] == 1
             self._metrics["train"]["clip_ratio/low_min"][-1] = float(all_clipped)
-
-    # ---- The run: an early end in good order, and the sampler's state in the checkpoint ----
-
-    def _run_epoch(self, *args, **kwargs):
-        try:
-            super()._run_epoch(*args, **kwargs)
-        except NoInformativeGroups as error:
-            # Raised between optimizer steps, since generations start there: weights and optimizer are as they were
-            self.stop_reason = str(error)
-            logger.warning(f"Training ends at step {self.state.global_step}, with nothing to learn from: {error}")
-            self.log({})
-            if self.args.save_strategy != "no":
-                self._save_checkpoint(kwargs["model"], kwargs["trial"])
-            self.control.should_training_stop = True
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        if self.sampler is not None and self.args.should_save:
-            save_state(self._get_output_dir(trial=trial), self.state.global_step, self.sampler.state_dict())
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.sampler is not None and checkpoint is not None:
-            state = load_state(checkpoint)
-            if state is not None:
-                self.sampler.load_state_dict(state)
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):
