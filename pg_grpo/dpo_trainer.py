@@ -38,7 +38,8 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
     - **Mean.** The loss is a mean over the completions, or the tokens, of the whole optimizer step: all ranks, all
       micro-batches. (TRL's losses beside it stay the mean of the micro-batches' means.)
     - **Pairs.** A training pair whose chosen equals its rejected is dropped and counted. A pair with a side that has no
-      token to score is an error. (An empty text is the end-of-sequence token alone, which is one.)
+      token to score is an error. (An empty text is the end-of-sequence token alone, which is one.) Evaluation is
+      neither filtered nor checked; an empty side has a ratio of 1 there.
     - **Dynamic pairs.** With `dynamic_pairs=True` each optimizer step is filled with pairs that still have a gradient.
       Where there is none left training ends in good order. What was scored is in the metrics under `dynamic_pairs/`.
 
@@ -92,6 +93,8 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
         if self._is_vision_dataset:
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"
             raise refusal("train_dataset", "pairs with images", reason, "use trl.DPOTrainer")
+        with global_then_local_main_first():
+            self.train_dataset = keep_trainable_pairs(self.train_dataset, args.max_length, args.truncation_mode)
         self.objective = args.pair_objective
         # The parent's method sums over what is left here, which is nothing by default
         self.loss_types, self.loss_weights = list(self.loss_types), list(self.loss_weights)
@@ -100,11 +103,6 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
         self.pg_weight = self.loss_weights.pop(position)
         self._step_weight: torch.Tensor | None = None  # what the current optimizer step's loss is divided by
         self.sampler = self._build_selector(args) if args.dynamic_pairs else None
-
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        with global_then_local_main_first():
-            return keep_trainable_pairs(dataset, args.max_length, args.truncation_mode, dataset_name)
 
     # ---- Loss: the parent computes everything else ----
 
@@ -154,7 +152,7 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             "chosen_clipped_high": chosen > 1 + objective.epsilon_high,
             "rejected_clipped_low": rejected < 1 - objective.epsilon,
             "rejected_capped": torch.zeros_like(rejected) if objective.delta is None else rejected > objective.delta,
-            "exponent_mean": objective.exponents(_lengths(inputs)).mean(dim=0),
+            "exponent_mean": objective.exponents(_lengths(inputs).float()).mean(dim=0),
         }
         gathered = self.accelerator.gather(torch.stack([value.float() for value in values.values()], dim=1))
         metrics = self._metrics["train" if self.model.training else "eval"]

@@ -28,7 +28,7 @@ def trained_tokens(
     return kept, completion - (completion == len(kept))
 
 
-def pair_differs(example: dict[str, Any], index: int, max_length: int | None, truncation_mode: str, name: str) -> bool:
+def pair_differs(example: dict[str, Any], index: int, max_length: int | None, truncation_mode: str) -> bool:
     """
     Whether chosen and rejected differ in the tokens that are trained on.
 
@@ -40,25 +40,23 @@ def pair_differs(example: dict[str, Any], index: int, max_length: int | None, tr
         kept[side], scored = trained_tokens(example["prompt_ids"], example[f"{side}_ids"], max_length, truncation_mode)
         if scored < 1:
             raise ValueError(
-                f"Pair {index} of the {name} dataset has an empty `{side}` completion: no token of it is left to "
+                f"Pair {index} of the training dataset has an empty `{side}` completion: no token of it is left to "
                 "score. Remove the pair, or raise `max_length` if the prompt leaves no room."
             )
     return kept["chosen"] != kept["rejected"]
 
 
 def keep_trainable_pairs(
-    dataset: Dataset | IterableDataset, max_length: int | None, truncation_mode: str, name: str
+    dataset: Dataset | IterableDataset, max_length: int | None, truncation_mode: str
 ) -> Dataset | IterableDataset:
     """
-    Drop the pairs whose chosen equals their rejected in the tokens that are trained on.
+    Drop the training pairs whose chosen equals their rejected in the tokens that are trained on.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
             Tokenized pairs, with the columns `prompt_ids`, `chosen_ids` and `rejected_ids`.
         max_length (`int` or `None`), truncation_mode (`str`):
             TRL's truncation.
-        name (`str`):
-            Name of the dataset in messages.
 
     Returns:
         `Dataset` or `IterableDataset`: the others, in order. From an iterable dataset they are dropped as they come,
@@ -67,17 +65,17 @@ def keep_trainable_pairs(
     Raises:
         ValueError: for a pair with an empty side (from an iterable dataset when it comes), or when no pair is left.
     """
-    differs = partial(pair_differs, max_length=max_length, truncation_mode=truncation_mode, name=name)
+    differs = partial(pair_differs, max_length=max_length, truncation_mode=truncation_mode)
     if isinstance(dataset, IterableDataset):
         return dataset.filter(differs, with_indices=True)
-    kept = dataset.filter(differs, with_indices=True, desc=f"Dropping equal pairs from {name} dataset")
+    kept = dataset.filter(differs, with_indices=True, desc="Dropping equal pairs from train dataset")
     dropped = len(dataset) - len(kept)
     if dropped:
         logger.warning(
-            f"{dropped} of {len(dataset)} pairs of the {name} dataset were dropped: their chosen equals their rejected "
-            f"(after truncation to max_length={max_length})."
+            f"{dropped} of {len(dataset)} training pairs were dropped: their chosen equals their rejected (after "
+            f"truncation to max_length={max_length})."
         )
     if len(kept) == 0:
-        reason = f"of its {len(dataset)} pairs none has a chosen that differs from its rejected"
-        raise refusal(f"{name}_dataset", dataset, reason, "pass pairs that differ, or raise max_length")
+        reason = "not one has a chosen that differs from its rejected"
+        raise refusal("train_dataset", f"{len(dataset)} pairs", reason, "pass pairs that differ, or raise max_length")
     return kept

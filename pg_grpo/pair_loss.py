@@ -1,6 +1,5 @@
 """The offline PG loss on preference pairs: a pair is a group of two with rewards 1 and 0, and pi_old is pi_ref."""
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -55,9 +54,8 @@ class PairObjective:
     aggregation: str = "sequence"
 
     def exponents(self, lengths: torch.Tensor) -> torch.Tensor:
-        """`b = pg_beta * L^-alpha` for lengths `L >= 1`, of any shape, float64 if they are, else float32."""
-        lengths = lengths if lengths.dtype == torch.float64 else lengths.float()
-        return self.pg_beta * lengths**-self.pg_length_exponent
+        """`b = pg_beta * L^-alpha` for floating-point lengths of any shape; none is taken as shorter than one token."""
+        return self.pg_beta * lengths.clamp(min=1) ** -self.pg_length_exponent
 
     def weights(self, lengths: torch.Tensor) -> torch.Tensor:
         """How often each completion counts in the mean: `L` times, or once. Any shape."""
@@ -71,12 +69,12 @@ class PairObjective:
             log_ratios (`torch.Tensor` of shape `(2, B)`):
                 `D_w` in the first row and `D_l` in the second, in nats.
             lengths (`torch.Tensor` of shape `(2, B)`):
-                Tokens `L` of each completion, at least 1.
+                Tokens `L` of each completion.
 
         Returns:
             [`PairTerms`]
         """
-        ratios = bounded_exp(self.exponents(lengths) * log_ratios)
+        ratios = bounded_exp(self._log_preference_ratios(log_ratios, lengths))
         chosen, rejected = ratios
         capped = rejected if self.delta is None else rejected.clamp(max=self.delta)
         losses = torch.stack([-chosen.clamp(max=1 + self.epsilon_high), capped.clamp(min=1 - self.epsilon)])
@@ -93,7 +91,7 @@ class PairObjective:
         Returns:
             `torch.Tensor` of shape `(B,)` with [`PairState`] values.
         """
-        exponents = self.exponents(lengths) * log_ratios
+        exponents = self._log_preference_ratios(log_ratios, lengths)
         chosen, rejected = bounded_exp(exponents)
         above, below = chosen > 1 + self.epsilon_high, rejected < 1 - self.epsilon
         capped = torch.zeros_like(below) if self.delta is None else rejected > self.delta
@@ -101,13 +99,10 @@ class PairObjective:
         states = torch.where(above & below, int(PairState.DONE), int(PairState.STUCK))
         return states.masked_fill(pulls.any(dim=0), int(PairState.LIVE))
 
-    def bounds_in_nats(self) -> tuple[float, float]:
-        """
-        `(D_w, D_l)` beyond which a side pulls no more, at alpha 0: `log(1 + epsilon_high) / pg_beta` and
-        `log(1 - epsilon) / pg_beta`, the latter `-inf` from `epsilon = 1` on.
-        """
-        low = math.log(1 - self.epsilon) if self.epsilon < 1 else -math.inf
-        return math.log(1 + self.epsilon_high) / self.pg_beta, low / self.pg_beta
+    def _log_preference_ratios(self, log_ratios: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """`log p = b * D`, in float32 at least."""
+        dtype = torch.promote_types(log_ratios.dtype, torch.float32)
+        return self.exponents(lengths.to(dtype)) * log_ratios.to(dtype)
 
 
 @dataclass(frozen=True)
