@@ -1,9 +1,12 @@
 """The smallest real trainers: a one-layer policy, rewards that are functions of the completion, a few rows."""
 
+import functools
+import tempfile
 from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from dapo_ext import DAPOConfig, DAPOTrainer
@@ -56,6 +59,19 @@ def distinct(completion_ids, **kwargs) -> list[float]:
     return [i + len(ids) / 100 for i, ids in enumerate(completion_ids)]
 
 
+@functools.cache
+def policy_dir() -> tempfile.TemporaryDirectory:
+    """The untrained policy on disk, from where the host loads its reference model."""
+    directory = tempfile.TemporaryDirectory(prefix="tiny-policy-")
+    build_policy(0, **SMALL).save_pretrained(directory.name)
+    build_tokenizer().save_pretrained(directory.name)
+    return directory
+
+
+def policy():
+    return AutoModelForCausalLM.from_pretrained(policy_dir().name)
+
+
 def prompts(size: int = 64) -> Dataset:
     return make_dataset("train", size)
 
@@ -74,14 +90,13 @@ def trl_trainer(output_dir, reward_funcs=odd_length, dataset=None, trainer_args=
 
 
 def _build(trainer_class, config, reward_funcs, dataset, trainer_args):
-    trainer_args = dict(trainer_args or {})
-    trainer_args.setdefault("model", build_policy(0, **SMALL))
-    trainer_args.setdefault("processing_class", build_tokenizer())
+    trainer_args = trainer_args or {}
     return trainer_class(
+        model=trainer_args.get("model") or policy(),
         reward_funcs=reward_funcs,
         args=config,
         train_dataset=prompts() if dataset is None else dataset,
-        **trainer_args,
+        **{"processing_class": build_tokenizer(), **{k: v for k, v in trainer_args.items() if k != "model"}},
     )
 
 

@@ -1,0 +1,72 @@
+"""Two gloo ranks with a group that straddles them: in step, equal weights, and the same groups as one rank."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+WORKER = Path(__file__).with_name("two_ranks_worker.py")
+pytestmark = pytest.mark.xdist_group("two ranks")
+
+
+def run(output_dir: Path, mode: str, world: int) -> list[dict]:
+    """Train on `world` ranks and return what each of them wrote."""
+    launcher = [sys.executable]
+    if world > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent.parent)}
+    done = subprocess.run(
+        [*launcher, str(WORKER), str(output_dir), mode],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    if done.returncode:
+        own = [line for line in done.stderr.splitlines() if line.startswith("[rank")]  # without the launcher's
+        raise AssertionError("\n".join(own or done.stderr.splitlines()[-20:]))
+    return [json.loads((output_dir / f"world{world}-rank{rank}.json").read_text()) for rank in range(world)]
+
+
+def assert_in_step(first: dict, second: dict) -> None:
+    assert first["world"] == second["world"] == 2
+    for name in ("weights", "ledger", "stream", "steps", "trained", "stop_reason"):
+        assert first[name] == second[name], name
+
+
+def test_fifty_steps_with_straddling_groups_and_uneven_rewards(tmp_path):
+    first, second = run(tmp_path, "generate", 2)
+    assert_in_step(first, second)
+    assert first["steps"] == 50
+    assert first["ledger"]["informative_groups"] == first["ledger"]["trained_groups"] == 150
+    assert first["ledger"]["generated_groups"] > 200
+
+
+def test_the_same_rollouts_give_the_groups_and_the_gradient_of_one_rank(tmp_path):
+    (alone,) = run(tmp_path, "replay", 1)
+    first, second = run(tmp_path, "replay", 2)
+    assert_in_step(first, second)
+    assert first["trained"] == alone["trained"]
+    assert first["ledger"] == alone["ledger"]
+    assert alone["ledger"]["generated_groups"] > alone["ledger"]["trained_groups"]
+    # Six Adam steps in float32; the only difference is the order of summation
+    torch.testing.assert_close(torch.tensor(first["weights"]), torch.tensor(alone["weights"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(first["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["shrink", "dry"])
+def test_exhaustion_keeps_ranks_in_step(tmp_path, mode):
+    first, second = run(tmp_path, mode, 2)
+    assert_in_step(first, second)
+    assert first["steps"] == (0 if mode == "dry" else 6) or first["stop_reason"]
+
+
+def test_raise_raises_on_both_ranks(tmp_path):
+    first, second = run(tmp_path, "raise", 2)
+    assert "wanted were informative" in first["error"]
+    assert first["error"] == second["error"]
