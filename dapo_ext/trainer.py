@@ -6,11 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
@@ -23,18 +21,23 @@ from .prompt_stream import PromptStream
 from .refilling_run import RefillingRun
 from .refusal import refusal
 from .rollouts import Rollout, Round, SampledBatch
+from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer, find_deciding_columns
 
 
-logger = get_logger(__name__)
-
-
-class DAPOTrainer(RefillingRun, GRPOTrainer):
+class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
 
-    Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`. What differs from the parent:
+    Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`, and one more:
+
+        token_weight_fn (`Callable`, *optional*):
+            `token_weight_fn(completion_ids, mask, logps, entropies, advantages)` returns the importance weights of a
+            micro-batch's tokens, at least 0, as a tensor of shape `(B, T)`. It is given tensors of that shape
+            (`advantages` of shape `(B,)`); `logps` and `entropies` are those of the policy that generated.
+
+    What differs from the parent:
 
     - **Dynamic sampling.** A generation batch is refilled group by group until every group's task rewards differ
       (`0 < #correct < G`); the survivors are handed to the parent as if they had just been generated, so padding,
@@ -51,6 +54,7 @@ class DAPOTrainer(RefillingRun, GRPOTrainer):
       TRL, and do not move the mean and standard deviation of their group, which in TRL they do.
     - **Soft overlong punishment** is a reward function of its own beside the task's, logged under
       `rewards/soft_overlong_punishment_reward`. It scores no completion that nothing else has scored.
+    - **Importance-weighted tokens** (`token_weighting`, `token_weight_fn`) weigh in the surrogate, not in the KL term.
     - **Reward curves.** `reward`, `rewards/*`, `frac_reward_zero_std` and `completions/*` cover everything generated.
 
     An optimizer step left without a single live row changes no weight: its gradients are removed before the optimizer
@@ -300,7 +304,8 @@ class DAPOTrainer(RefillingRun, GRPOTrainer):
         if not self.model.training:
             return loss
         self._window_is_empty = inputs["window_is_empty"]
-        if inputs["live_row_share"] < 1 and self.importance_sampling_level == "sequence":
+        one_per_row = self.importance_sampling_level == "sequence" and inputs["advantages"].dim() == 1
+        if inputs["live_row_share"] < 1 and one_per_row:
             self._rescale_sequence_clip_metrics(inputs["live_row_share"])
         if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
             loss = loss * inputs["row_mean_scale"]

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import torch
 
-from .exponent import MAX_LOG_RATIO, bounded_exp
+from .ratio import EXPONENT_BOUND, bound_exponent, sequence_exponents
 
 
 class PairState(IntEnum):
@@ -54,8 +54,8 @@ class PairObjective:
     aggregation: str = "sequence"
 
     def exponents(self, lengths: torch.Tensor) -> torch.Tensor:
-        """`b = pg_beta * L^-alpha` for floating-point lengths of any shape; none is taken as shorter than one token."""
-        return self.pg_beta * lengths.clamp(min=1) ** -self.pg_length_exponent
+        """`b` of [`~pg_grpo.ratio.sequence_exponents`], for floating-point lengths of any shape."""
+        return sequence_exponents(lengths, self.pg_beta, self.pg_length_exponent)
 
     def weights(self, lengths: torch.Tensor) -> torch.Tensor:
         """How often each completion counts in the mean: `L` times, or once. Any shape."""
@@ -74,7 +74,7 @@ class PairObjective:
         Returns:
             [`PairTerms`]
         """
-        ratios = bounded_exp(self._log_preference_ratios(log_ratios, lengths))
+        ratios = bound_exponent(self._log_preference_ratios(log_ratios, lengths)).exp()
         chosen, rejected = ratios
         capped = rejected if self.delta is None else rejected.clamp(max=self.delta)
         losses = torch.stack([-chosen.clamp(max=1 + self.epsilon_high), capped.clamp(min=1 - self.epsilon)])
@@ -92,10 +92,10 @@ class PairObjective:
             `torch.Tensor` of shape `(B,)` with [`PairState`] values.
         """
         exponents = self._log_preference_ratios(log_ratios, lengths)
-        chosen, rejected = bounded_exp(exponents)
+        chosen, rejected = bound_exponent(exponents).exp()
         above, below = chosen > 1 + self.epsilon_high, rejected < 1 - self.epsilon
         capped = torch.zeros_like(below) if self.delta is None else rejected > self.delta
-        pulls = ~torch.stack([above, below | capped]) & (exponents.abs() <= MAX_LOG_RATIO)
+        pulls = ~torch.stack([above, below | capped]) & (exponents.abs() <= EXPONENT_BOUND)
         states = torch.where(above & below, int(PairState.DONE), int(PairState.STUCK))
         return states.masked_fill(pulls.any(dim=0), int(PairState.LIVE))
 

@@ -15,6 +15,8 @@ NEW_FIELDS = {
     "on_exhausted": "shrink",
     "soft_overlong_cache": 0.2,
     "soft_overlong_weight": 1.0,
+    "token_weighting": "uniform",
+    "token_weight_normalization": "batch",
 }
 PAPER = {
     "loss_type": "dapo",
@@ -107,6 +109,7 @@ def test_every_new_field_works_on_a_command_line(tmp_path):
             *("--dynamic_sampling", "False", "--filter_rewards", "accuracy", "format"),
             *("--filter_tolerance", "1e-4", "--generation_budget", "3", "--on_exhausted", "raise"),
             *("--soft_overlong_cache", "16", "--soft_overlong_weight", "0.5", "--epsilon_high", "0.3"),
+            *("--token_weighting", "entropy", "--token_weight_normalization", "completion", "--loss_type", "grpo"),
         ],
         fail_with_unknown_args=True,
     )
@@ -118,6 +121,8 @@ def test_every_new_field_works_on_a_command_line(tmp_path):
         "on_exhausted": "raise",
         "soft_overlong_cache": 16.0,
         "soft_overlong_weight": 0.5,
+        "token_weighting": "entropy",
+        "token_weight_normalization": "completion",
         "epsilon_high": 0.3,
     }
 
