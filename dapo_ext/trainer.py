@@ -22,7 +22,7 @@ from .refilling_run import RefillingRun
 from .refusal import refusal
 from .rollouts import Rollout, Round, SampledBatch
 from .token_weighted_trainer import TokenWeightedTrainer
-from .trainer_checks import check_trainer, find_deciding_columns
+from .trainer_checks import check_trainer, find_comparing_rewards, find_deciding_columns, warn_of_comparisons
 
 
 class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
@@ -130,18 +130,22 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
         dataset = self.train_dataset
         if isinstance(dataset, Dataset):
             dataset = self._remove_unused_columns(dataset, description="training")
+        deciding_columns = find_deciding_columns(self, args.filter_rewards, task_columns)
+        comparing = find_comparing_rewards(self)
+        warn_of_comparisons(self, deciding_columns, comparing)
         rules = SamplingRules(
             batch_groups=args.generation_batch_size // self.num_generations,
             num_generations=self.num_generations,
             weights=self.reward_weights,
             task_columns=task_columns,
-            deciding_columns=find_deciding_columns(self, args.filter_rewards, task_columns),
+            deciding_columns=deciding_columns,
             filter_tolerance=args.filter_tolerance,
             filter_truncated=args.mask_truncated_completions,
             generation_budget=args.generation_budget,
             on_exhausted=args.on_exhausted,
             num_processes=self.accelerator.num_processes,
             process_index=self.accelerator.process_index,
+            whole_groups=bool(comparing),
         )
         return DynamicSampler(rules, PromptStream(dataset, args.seed, self.shuffle_dataset), gather_object)
 

@@ -3,7 +3,8 @@
 from .config import PGGRPOConfig
 from .dpo_config import PGDPOConfig
 from .dpo_trainer import PGDPOTrainer
+from .preference_reward import PreferenceReward
 from .trainer import PGGRPOTrainer
 
 
-__all__ = ["PGDPOConfig", "PGDPOTrainer", "PGGRPOConfig", "PGGRPOTrainer"]
+__all__ = ["PGDPOConfig", "PGDPOTrainer", "PGGRPOConfig", "PGGRPOTrainer", "PreferenceReward"]

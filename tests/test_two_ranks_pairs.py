@@ -57,3 +57,10 @@ def test_two_ranks_converge_together(ranks):
     assert dynamic["stop_reason"].startswith("It has converged: of all 16 pairs")
     assert dynamic["kept"][-1] == 0
     assert max(dynamic["scored"]) > 8
+
+
+def test_refills_give_every_rank_whole_groups_where_a_reward_compares_within_them(ranks):
+    """A group across ranks would have been refused by the reward function."""
+    first, second = (rank["preferences"] for rank in ranks)
+    assert first == second
+    assert first["ledger"]["generated_groups"] > first["ledger"]["trained_groups"] == 24

@@ -1,5 +1,6 @@
 """
-PG-DPO runs that two gloo ranks must make as one rank does; started by tests/test_two_ranks_pairs.py through torchrun.
+PG-DPO runs that two gloo ranks must make as one rank does, and one with a judge's preferences as rewards; started by
+tests/test_two_ranks_pairs.py through torchrun.
 
 Usage: two_ranks_pairs_worker.py OUTPUT_DIR
 """
@@ -13,7 +14,8 @@ from typing import Any
 import torch.distributed as dist
 
 from dapo_ext.playground.policy import build_policy
-from tests.tiny import SMALL, logged, weights
+from pg_grpo import PreferenceReward
+from tests.tiny import SMALL, dapo_trainer, logged, weights
 from tests.tiny_pairs import pairs, pg_dpo_trainer
 
 
@@ -48,8 +50,28 @@ def train(output_dir: Path, name: str, world: int) -> dict[str, Any]:
     }
 
 
+def judge_by_first_token(prompts, completions):
+    """Most pairs tie, so that many groups are dead."""
+    wins = [(a[:1] in "0123", b[:1] in "0123") for a, b in completions]
+    return [0.5 if a == b else float(b) for a, b in wins]
+
+
+def train_on_preferences(output_dir: Path) -> dict[str, Any]:
+    trainer = dapo_trainer(
+        output_dir / "preferences",
+        PreferenceReward(judge_by_first_token, num_generations=4),
+        trainer_args={"model": build_policy(0, **SMALL)},
+        per_device_train_batch_size=8,
+        steps_per_generation=1,
+        max_steps=6,
+    )
+    trainer.train()
+    return {"ledger": trainer.sampler.ledger.state_dict(), "weights": weights(trainer).double().tolist()}
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     results = {name: train(Path(sys.argv[1]), name, dist.get_world_size()) for name in RUNS}
+    results["preferences"] = train_on_preferences(Path(sys.argv[1]))
     (Path(sys.argv[1]) / f"rank{dist.get_rank()}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
