@@ -43,14 +43,14 @@ def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
         ("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **dict(zip(family, FAMILY_STYLES, strict=False))}),
     ]
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure = Figure(figsize=(11, 5.2), layout="constrained")
+        figure = Figure(figsize=(11, 6), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for axis, (title, styles) in zip(axes, panels, strict=True):
             for name, style in styles.items():
                 _plot_row(axis, result, name, style)
             axis.axvline(result["summary"]["equal_tokens"] / 1000, color="#999999", linestyle=":", linewidth=1)
             axis.set(title=title, xlabel="generated tokens (thousands); dotted: equal tokens", xlim=(0, None))
-            axis.legend(frameon=False, loc="lower right", fontsize=8)
+            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
         axes[0].set_ylabel("held-out accuracy (mean of runs; bars: 95 % interval)")
         figure.savefig(path, dpi=120)
 

@@ -95,6 +95,6 @@ def provenance(result: Mapping[str, Any]) -> str:
     versions, machine = result["versions"], result["machine"]
     hardware = machine["gpu"] or f"{machine['cores']} cores, {machine['threads']} thread(s) a process"
     return (
-        f"Preset `{result['preset']}` at commit `{result['commit']}`, {len(result['seeds'])} seed(s); TRL "
-        f"{versions['trl']}, transformers {versions['transformers']}, torch {versions['torch']}; {hardware}."
+        f"Preset `{result['preset']}` at commit `{result['commit']}`; TRL {versions['trl']}, transformers "
+        f"{versions['transformers']}, torch {versions['torch']}; {hardware}."
     )

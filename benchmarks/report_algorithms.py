@@ -30,7 +30,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             _table(summary, configs),
             _verdict(summary["rows"], configs),
             f"![Held-out accuracy against generated tokens]({plots.name}/{picture.name})",
-            _columns(summary),
+            _columns(summary, configs),
             _rates(summary["learning_rates"], configs),
         ]
     )
@@ -102,7 +102,7 @@ def _verdict(rows: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
     )
 
 
-def _columns(summary: Mapping[str, Any]) -> str:
+def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
     offline = [row for row in summary["rows"].values() if row["is_offline"]]
     share = max((row["tokens"] / summary["equal_tokens"] for row in offline), default=None)
     text = (
@@ -118,6 +118,11 @@ def _columns(summary: Mapping[str, Any]) -> str:
             " The offline methods train on pairs of the warm start's samples, all generated before the first update: "
             f"{share:.0%} of the equal tokens, and they are read at their end."
         )
+    early = [
+        configs[name]["label"] for name, row in summary["rows"].items() if row["steps"] < summary["sizes"]["steps"]
+    ]
+    if early:
+        text += f" Runs ended before the last update, with no informative group left to train on: {'; '.join(early)}."
     return text
 
 

@@ -38,6 +38,7 @@ def algorithms_result():
             "accuracy": figures(accuracy),
             "accuracy_end": figures(accuracy + 0.05),
             "tokens": 200_000.0,
+            "steps": 150.0 if name == "gspo" else 160.0,
             "length": 25.0,
             "entropy": 0.12,
             "clip": {} if name == "dpo" else {"share": 0.0123},
@@ -80,6 +81,7 @@ def test_methods_that_lose_are_named_beside_those_that_win(tmp_path):
         "| <gspo> | 0.400 [0.390, 0.410] | -0.200 [-0.210, -0.190] | < 0.001 | 0.450 [0.440, 0.460] | 200k | 1.23% |"
         in page
     )
+    assert "Runs ended before the last update, with no informative group left to train on: <gspo>." in page
     assert (tmp_path / "algorithms-full.png").stat().st_size > 10_000
 
 
