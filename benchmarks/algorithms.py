@@ -50,7 +50,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[1:3], 16, 8, 256, 64, 1),
+    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[2:4], 16, 8, 256, 64, 1),
     "full": Preset(tuple(METHODS), (0, 1), RATES, 160, 40, 1024, 1024, 2),
 }
 START = "start"  # the row that trains nothing
