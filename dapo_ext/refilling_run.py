@@ -46,6 +46,7 @@ class RefillingRun:
             self.log({})
             if self.args.save_strategy != "no":
                 self._save_checkpoint(kwargs["model"], kwargs["trial"])
+                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
             self.control.should_training_stop = True
 
     def _save_checkpoint(self, model, trial):
