@@ -40,6 +40,7 @@ class SamplingRules:
     on_exhausted: str
     num_processes: int = 1
     process_index: int = 0
+    whole_groups: bool = False  # a refill gives every rank whole groups, because a reward function compares within them
 
     @property
     def group_limit(self) -> int:
@@ -91,7 +92,8 @@ class DynamicSampler:
             NoInformativeGroups: not one group was informative.
         """
         rules, wanted = self.rules, self.rules.batch_groups
-        multiple = shared_multiple(rules.num_processes, rules.num_generations)
+        ranks = rules.num_processes
+        multiple = ranks if rules.whole_groups else shared_multiple(ranks, rules.num_generations)
         seen = set(self._gather_object([prompt_key(example) for example in examples]))
         rounds: list[Round] = []
         verdicts = torch.empty(0, dtype=torch.long)

@@ -6,32 +6,27 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
-from .checkpoint import load_state, save_state
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
-from .diagnosis import NoInformativeGroups
 from .dynamic_sampling import DynamicSampler, SamplingRules
 from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
 from .prompt_stream import PromptStream
+from .refilling_run import RefillingRun
 from .refusal import refusal
 from .reward_checks import refuse_infinite, withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
 from .token_weighted_trainer import TokenWeightedTrainer
-from .trainer_checks import check_trainer, find_deciding_columns
+from .trainer_checks import check_trainer, find_comparing_rewards, find_deciding_columns, warn_of_comparisons
 
 
-logger = get_logger(__name__)
-
-
-class DAPOTrainer(TokenWeightedTrainer):
+class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -119,7 +114,6 @@ class DAPOTrainer(TokenWeightedTrainer):
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = self._build_sampler(args, task_columns) if args.dynamic_sampling else None
-        self.stop_reason: str | None = None
         self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
@@ -138,18 +132,22 @@ class DAPOTrainer(TokenWeightedTrainer):
         dataset = self.train_dataset
         if isinstance(dataset, Dataset):
             dataset = self._remove_unused_columns(dataset, description="training")
+        deciding_columns = find_deciding_columns(self, args.filter_rewards, task_columns)
+        comparing = find_comparing_rewards(self)
+        warn_of_comparisons(self, deciding_columns, comparing)
         rules = SamplingRules(
             batch_groups=args.generation_batch_size // self.num_generations,
             num_generations=self.num_generations,
             weights=self.reward_weights,
             task_columns=task_columns,
-            deciding_columns=find_deciding_columns(self, args.filter_rewards, task_columns),
+            deciding_columns=deciding_columns,
             filter_tolerance=args.filter_tolerance,
             filter_truncated=args.mask_truncated_completions,
             generation_budget=args.generation_budget,
             on_exhausted=args.on_exhausted,
             num_processes=self.accelerator.num_processes,
             process_index=self.accelerator.process_index,
+            whole_groups=bool(comparing),
         )
         return DynamicSampler(rules, PromptStream(dataset, args.seed, self.shuffle_dataset), gather_object)
 
@@ -288,33 +286,6 @@ class DAPOTrainer(TokenWeightedTrainer):
         if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
             loss = loss * inputs["row_mean_scale"]
         return loss
-
-    # ---- The run: an early end in good order, and the sampler's state in the checkpoint ----
-
-    def _run_epoch(self, *args, **kwargs):
-        try:
-            super()._run_epoch(*args, **kwargs)
-        except NoInformativeGroups as error:
-            # Raised between optimizer steps, since generations start there: weights and optimizer are as they were
-            self.stop_reason = str(error)
-            logger.warning(f"Training ends at step {self.state.global_step}, with nothing to learn from: {error}")
-            self.log({})
-            if self.args.save_strategy != "no":
-                self._save_checkpoint(kwargs["model"], kwargs["trial"])
-                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            self.control.should_training_stop = True
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        if self.sampler is not None and self.args.should_save:
-            save_state(self._get_output_dir(trial=trial), self.state.global_step, self.sampler.state_dict())
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.sampler is not None and checkpoint is not None:
-            state = load_state(checkpoint)
-            if state is not None:
-                self.sampler.load_state_dict(state)
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):
