@@ -62,7 +62,7 @@ def teacher_completion(prompt: str, rng: random.Random, redo_rate: float = 0.15)
 
     Each step repeats operator and operand and gives the running result mod 10. A fact the teacher gets wrong it gets
     wrong in one way only, see [`teacher_fact`]. With probability `redo_rate` a step is written again after `"?"`, with
-    a fresh draw that counts; a step is redone once at most. Redoing does not change the accuracy, it spreads the lengths.
+    a fresh draw that counts; a step is redone once at most. Redoing leaves the accuracy alone and spreads the lengths.
 
     Args:
         prompt (`str`):
