@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
-from datasets import Dataset
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
@@ -19,18 +17,18 @@ from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
 from .diagnosis import NoInformativeGroups
-from .dynamic_sampling import DynamicSampler, SamplingRules
 from .host_metrics import replace_completion_metrics, replace_reward_metrics
-from .prompt_stream import PromptStream
+from .old_logps import KeepsOldLogps
 from .refusal import refusal
 from .rollouts import Rollout, Round, SampledBatch
-from .trainer_checks import check_trainer, find_deciding_columns
+from .sampler_setup import build_sampler
+from .trainer_checks import check_trainer
 
 
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(GRPOTrainer):
+class DAPOTrainer(KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -106,7 +104,7 @@ class DAPOTrainer(GRPOTrainer):
         task_columns = list(range(len(self.reward_funcs)))
         if args.soft_overlong_tokens:
             self._add_punishment(args)
-        self.sampler = self._build_sampler(args, task_columns) if args.dynamic_sampling else None
+        self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
         self.stop_reason: str | None = None
         self._replay: SampledBatch | None = None
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
@@ -124,25 +122,6 @@ class DAPOTrainer(GRPOTrainer):
 
     _punishment_column: int | None = None
 
-    def _build_sampler(self, args: DAPOConfig, task_columns: list[int]) -> DynamicSampler:
-        dataset = self.train_dataset
-        if isinstance(dataset, Dataset):
-            dataset = self._remove_unused_columns(dataset, description="training")
-        rules = SamplingRules(
-            batch_groups=args.generation_batch_size // self.num_generations,
-            num_generations=self.num_generations,
-            weights=self.reward_weights,
-            task_columns=task_columns,
-            deciding_columns=find_deciding_columns(self, args.filter_rewards, task_columns),
-            filter_tolerance=args.filter_tolerance,
-            filter_truncated=args.mask_truncated_completions,
-            generation_budget=args.generation_budget,
-            on_exhausted=args.on_exhausted,
-            num_processes=self.accelerator.num_processes,
-            process_index=self.accelerator.process_index,
-        )
-        return DynamicSampler(rules, PromptStream(dataset, args.seed, self.shuffle_dataset), gather_object)
-
     # ---- Generation: the parent's method runs on what was sampled ----
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -154,10 +133,12 @@ class DAPOTrainer(GRPOTrainer):
                 self._replace_reward_metrics(self._seen_rewards)
         else:
             sampled = self.sampler.fill(inputs, self._roll_out, self._report_sampling)
+            self._score_waiting(sampled)
             if self.log_completions:
                 clear_table(self._logs)
-            with self._replaying(sampled):
+            with self._replaying(sampled), self._old_logps_kept(sampled):
                 batch = super()._generate_and_score_completions([row.example for row in sampled.rows])
+            self._complete_old_logps(batch, sampled)
             self._replace_reward_metrics(sampled.generated.rewards_per_func)
             if self.log_completions:
                 maxlen = self.args.generation_batch_size
@@ -207,8 +188,8 @@ class DAPOTrainer(GRPOTrainer):
     def _report_sampling(self, generated: Round, values: dict[str, float]) -> None:
         metrics = self._metrics["train"]
         for name, value in values.items():
-            metrics[f"dynamic_sampling/{name}"].append(value)
-        replace_completion_metrics(metrics, generated, rounds=int(values["rounds"]))
+            metrics[name].append(value)
+        replace_completion_metrics(metrics, generated, rounds=int(values["dynamic_sampling/rounds"]))
 
     def _gather_truncated(self, completion_ids: list[list[int]]) -> torch.Tensor:
         """Which completions of all ranks did not end by themselves, by the parent's criterion."""
@@ -334,15 +315,18 @@ class DAPOTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
-        if self.sampler is not None and self.args.should_save:
-            save_state(self._get_output_dir(trial=trial), self.state.global_step, self.sampler.state_dict())
+        if self.sampler is not None:
+            state = self.sampler.state()  # on every rank
+            if self.args.should_save:
+                features = getattr(self.train_dataset, "features", None)
+                save_state(self._get_output_dir(trial=trial), self.state.global_step, state, features)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.sampler is not None and checkpoint is not None:
             state = load_state(checkpoint)
             if state is not None:
-                self.sampler.load_state_dict(state)
+                self.sampler.load_state(state)
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):

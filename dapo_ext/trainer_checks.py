@@ -50,7 +50,9 @@ def _check_sampling(trainer) -> None:
     if images:
         raise refusal("train_dataset", images, reason, remedy)
     if isinstance(trainer.train_dataset, Dataset) and len(trainer.train_dataset) == 0:
-        raise refusal("train_dataset", "0 rows", "there are no prompts in it", "pass a dataset with at least one prompt")
+        raise refusal(
+            "train_dataset", "0 rows", "there are no prompts in it", "pass a dataset with at least one prompt"
+        )
 
 
 def find_deciding_columns(trainer, filter_rewards: list[str] | None, task_columns: list[int]) -> list[int]:

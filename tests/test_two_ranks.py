@@ -35,7 +35,7 @@ def run(output_dir: Path, mode: str, world: int) -> list[dict]:
 
 def assert_in_step(first: dict, second: dict) -> None:
     assert first["world"] == second["world"] == 2
-    for name in ("weights", "ledger", "stream", "steps", "trained", "stop_reason"):
+    for name in ("weights", "ledger", "state", "steps", "trained", "stop_reason"):
         assert first[name] == second[name], name
 
 

@@ -91,7 +91,7 @@ def main(output_dir: str, mode: str) -> None:
         "steps": trainer.state.global_step,
         "weights": weights(trainer).double().tolist(),
         "ledger": trainer.sampler.ledger.state_dict(),
-        "stream": trainer.sampler.stream.state_dict(),
+        "state": trainer.sampler.state().values,
         "trained": watch.batches,
         "losses": logged(trainer, "loss"),
         "stop_reason": trainer.stop_reason,
