@@ -23,7 +23,7 @@ class ExplorationPass:
         self.size = size
         self.seed = seed
         self.taken = 0  # positions taken since the start, those passed over included
-        self._order: tuple[int, np.ndarray] | None = None  # the pass at hand and its permutation
+        self._open(0)
 
     def upcoming(self, count: int, avoid: Collection[int]) -> tuple[list[int], list[int]]:
         """
@@ -57,7 +57,10 @@ class ExplorationPass:
 
     def _at(self, index: int) -> int:
         number, offset = divmod(index, self.size)
-        if self._order is None or self._order[0] != number:
-            rng = np.random.default_rng([self.seed, EXPLORATION_KEY, number])
-            self._order = number, rng.permutation(self.size)
-        return int(self._order[1][offset])
+        if number != self._pass:
+            self._open(number)
+        return int(self._order[offset])
+
+    def _open(self, number: int) -> None:
+        self._pass = number
+        self._order = np.random.default_rng([self.seed, EXPLORATION_KEY, number]).permutation(self.size)

@@ -21,7 +21,7 @@ class SelectionSettings:
 
     explore_every: int = 20  # every so many draws one asks no estimate
     candidates_per_group: int = 16  # candidates, drawn uniformly, for each group of a batch
-    sharpness: float = 2.0  # Thompson draws come from Beta(k a, k b): 1 is plain Thompson, infinity is greedy
+    sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
     age_discount: float = 0.998  # weight a prompt's evidence keeps with every generation
     visit_discount: float = 0.7  # weight it keeps when a newer group arrives
 
@@ -39,9 +39,11 @@ class PromptSelector:
     """
     Chooses prompts whose groups will probably be informative, and learns from every group that was scored.
 
-    A draw takes a uniform sample of candidates, draws a pass rate for each from its posterior (Thompson sampling),
-    scores it with `1 - p^G - (1-p)^G` and takes the best. Every 20th draw instead takes the next prompt of a pass over
-    the whole dataset, whatever is known of it: exactly 5 % of all draws are exploration.
+    A draw takes a uniform sample of candidates, draws a pass rate for each from its posterior `Beta(a, b)` made sharper
+    (Thompson sampling from `Beta(4 a, 4 b)`), scores it with `1 - p^G - (1-p)^G` and takes the best. (The expected
+    variance `p (1 - p)` would rank them the same: both fall with the distance of `p` from one half.) Every 20th draw
+    instead takes the next prompt of a pass over the whole dataset, whatever is known of it: exactly 5 % of all draws
+    are exploration, and in `20 * size` draws every prompt has its turn.
 
     What is drawn depends on the seed, the number of draws so far and what was observed, and on nothing else.
 
