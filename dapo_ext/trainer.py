@@ -40,6 +40,11 @@ class DAPOTrainer(KeepsOldLogps):
       log-probabilities, advantages and the vLLM correction stay the parent's. Nothing is computed for the rest. Steps,
       epochs, learning-rate schedule and progress bar count optimizer steps as in TRL; what was drawn beyond them is in
       the metrics under `dynamic_sampling/`. Evaluation is never filtered or punished.
+    - **Surplus** (`carry_surplus`). Informative groups beyond the batch wait for the next one, with the
+      log-probabilities of the policy that wrote them: ratio, clipping and vLLM correction are against that policy.
+    - **Prompt selection** (`prompt_selection="predictive"`). The prompts of every round are chosen by a running
+      estimate of their pass rates, in place of those the parent's sampler hands out. That shifts the distribution of
+      the training prompts: training rewards of different runs can no longer be compared, held-out ones can.
     - **Token mean.** `sum_i sum_t m_it l_it / sum_i sum_t m_it` with the denominator counted over the whole optimizer
       step: all ranks, all micro-batches, without truncated completions that are filtered and without dead rows. TRL
       divides by the token count of the generation batch scaled to the step, which is the mean step and not this one.
