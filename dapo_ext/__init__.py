@@ -2,7 +2,8 @@
 
 from .config import DAPOConfig
 from .diagnosis import GenerationBudgetExhausted
+from .evaluation import Evaluation, evaluate
 from .trainer import DAPOTrainer
 
 
-__all__ = ["DAPOConfig", "DAPOTrainer", "GenerationBudgetExhausted"]
+__all__ = ["DAPOConfig", "DAPOTrainer", "Evaluation", "GenerationBudgetExhausted", "evaluate"]

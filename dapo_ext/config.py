@@ -1,4 +1,4 @@
-"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and eleven fields."""
+"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and thirteen fields."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .refusal import refusal
+from .token_weight_checks import check_weighting
 
 
 # Loss types whose per-token terms are clipped between 1 - epsilon and 1 + epsilon_high.
@@ -73,6 +74,17 @@ class DAPOConfig(GRPOConfig):
             punishment off. Leave room above the longest right answer, or right answers are punished.
         soft_overlong_weight (`float`, *optional*, defaults to `1.0`):
             Weight of the punishment beside the task rewards.
+
+        > Parameters that control the importance weights of tokens
+
+        token_weighting (`str`, *optional*, defaults to `"uniform"`):
+            `"uniform"`: every token weighs the same. `"entropy"`: a token weighs as much as the entropy of the policy
+            that generated it, at its place. The trainer's argument `token_weight_fn` takes any other weights. The KL
+            term and the evaluation are not weighted.
+        token_weight_normalization (`str`, *optional*, defaults to `"batch"`):
+            `"batch"`: the weights have mean 1 over the tokens of the optimizer step; for the losses `"dapo"`,
+            `"cispo"`, `"vespo"`, `"dr_grpo"`. `"completion"`: the weights of a completion sum to 1, and the whole is
+            divided by the number of live completions; for `"grpo"` and `"sapo"` with a ratio at token level.
 
     Raises:
         ValueError: for a value or a combination that cannot be honoured; the message names field, value, reason and
@@ -143,6 +155,17 @@ class DAPOConfig(GRPOConfig):
         default=1.0,
         metadata={"help": "Weight of the overlong punishment beside the task rewards."},
     )
+    token_weighting: str = field(
+        default="uniform",
+        metadata={"help": "Importance weights of the tokens: 'uniform', or 'entropy' of the policy that generated."},
+    )
+    token_weight_normalization: str = field(
+        default="batch",
+        metadata={
+            "help": "'batch': weights of mean 1 over the tokens of the optimizer step, for token means. 'completion': "
+            "the weights of a completion sum to 1, for means over completions."
+        },
+    )
 
     @property
     def soft_overlong_tokens(self) -> int:
@@ -157,6 +180,7 @@ class DAPOConfig(GRPOConfig):
         self._refuse_selection_values()
         self._refuse_punishment_values()
         self._refuse_objective_combinations()
+        check_weighting(self)
 
     def _refuse_sampling_values(self):
         if self.filter_rewards is not None and not self.filter_rewards:

@@ -77,3 +77,24 @@ def replace_reward_metrics(
     metrics["reward_std"][-1] = nanstd(rewards).item()
     group_std = nanstd(rewards.view(-1, num_generations), dim=1)
     metrics["frac_reward_zero_std"][-1] = torch.isclose(group_std, torch.zeros_like(group_std)).float().mean().item()
+
+
+def rescale_sequence_clip_metrics(metrics: Metrics, live_row_share: float) -> None:
+    """
+    Make the sequence-level clip metrics means over the live rows.
+
+    The host averages one clip flag for each row over all rows of the micro-batch; the flag of a dead row is 0.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            The host's metrics of the current mode; changed in place.
+        live_row_share (`float`):
+            Live rows of the micro-batch over all its rows, on all ranks.
+    """
+    if "clip_ratio/low_mean" not in metrics:  # a loss without clipping
+        return
+    for name in ("low_mean", "high_mean", "region_mean"):
+        values = metrics[f"clip_ratio/{name}"]
+        values[-1] = values[-1] / live_row_share if live_row_share else torch.nan
+    # The smallest flag of the live rows is 1 only if every one of them is clipped
+    metrics["clip_ratio/low_min"][-1] = float(metrics["clip_ratio/low_mean"][-1] == 1)

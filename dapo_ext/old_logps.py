@@ -1,7 +1,5 @@
 """Log-probabilities of completions under the policy that wrote them, kept while they wait for a later batch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,13 +64,37 @@ def restore_old_logps(rows: list[Rollout], per_token_logps: torch.Tensor) -> tor
 
 class KeepsOldLogps(GRPOTrainer):
     """
-    [`~trl.GRPOTrainer`] whose batches may hold rows that an earlier policy wrote.
+    [`~trl.GRPOTrainer`] whose batches may hold rows that an earlier policy wrote. [`DAPOTrainer`] stands on it.
 
     The only change: `old_per_token_logps` of such rows are the ones stored when they were written. The host forms the
-    vLLM correction from them too, since they are put in place before it does.
+    vLLM correction from them too, since they are in place before it does.
     """
 
-    _rows_scored_next: list[Rollout] | None = None  # rows that the host is about to score as the old policy's
+    _carried_rows: list[Rollout] | None = None  # this rank's rows of a batch with groups that waited, else None
+    _rows_scored_next: list[Rollout] | None = None  # rows about to be scored as the old policy's
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._carried_rows is None:
+            return super()._generate_and_score_completions(inputs)
+        # By its own criterion the host scores the rows with the policy before anything else, or never
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
+        if misaligned or (self.use_vllm and self.vllm_importance_sampling_correction):
+            self._rows_scored_next = self._carried_rows
+        batch = super()._generate_and_score_completions(inputs)
+        if "old_per_token_logps" not in batch:
+            ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+            mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+            self._rows_scored_next = self._carried_rows
+            batch["old_per_token_logps"] = self._policy_logps(ids, mask, batch["completion_ids"].size(1))
+        return batch
+
+    def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
+        logps, *rest = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        if self._rows_scored_next is not None:
+            logps = restore_old_logps(self._rows_scored_next, logps)
+            self._rows_scored_next = None
+        return logps, *rest
 
     def _score_waiting(self, sampled: SampledBatch) -> None:
         """Score the rows that begin to wait with the policy that wrote them, which is still the current one."""
@@ -91,30 +113,3 @@ class KeepsOldLogps(GRPOTrainer):
             return self._get_per_token_logps_and_entropies(
                 self.model, input_ids, attention_mask, logits_to_keep, batch_size=size
             )[0]
-
-    @contextmanager
-    def _old_logps_kept(self, sampled: SampledBatch) -> Iterator[None]:
-        """While the host works: it scores all rows with the policy first of all or, by its own criterion, never."""
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
-        if sampled.carried_groups and (misaligned or (self.use_vllm and self.vllm_importance_sampling_correction)):
-            self._rows_scored_next = sampled.rows
-        try:
-            yield
-        finally:
-            self._rows_scored_next = None
-
-    def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
-        logps, *rest = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        if self._rows_scored_next is not None:
-            logps = restore_old_logps(self._rows_scored_next, logps)
-            self._rows_scored_next = None
-        return logps, *rest
-
-    def _complete_old_logps(self, batch: dict[str, Any], sampled: SampledBatch) -> None:
-        """In an aligned layout the host takes all rows for the current policy's; not so where a group waited."""
-        if sampled.carried_groups and "old_per_token_logps" not in batch:
-            ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-            mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-            logps = self._policy_logps(ids, mask, batch["completion_ids"].size(1))
-            batch["old_per_token_logps"] = restore_old_logps(sampled.rows, logps)

@@ -62,3 +62,49 @@ class SampledBatch:
     carried_groups: int  # groups of the batch, on all ranks, that an earlier policy wrote
     waiting: list[Rollout]  # this rank's share of the rows that wait for a later batch
     num_waiting: int  # their number over all ranks
+
+
+def make_rows(
+    examples: list[dict[str, Any]],
+    prompt_ids: list[list[int]],
+    completion_ids: list[list[int]],
+    completions: list,
+    logprobs: list[list[float]] | None,
+    rewards_per_func: torch.Tensor,
+    extra_columns: dict[str, list],
+) -> list[Rollout]:
+    """
+    Put together what the host returns column by column.
+
+    Args:
+        examples, prompt_ids, completion_ids, completions, logprobs:
+            As the host's `_generate` takes and returns them, `R` rows of one rank.
+        rewards_per_func (`torch.Tensor` of shape `(R', F)`):
+            Rewards whose first `R` rows are this rank's.
+        extra_columns (`dict[str, list]`):
+            What the reward functions pushed with `log_extra`.
+
+    Returns:
+        `list[Rollout]`
+
+    Raises:
+        ValueError: if an extra column has not exactly one value per row.
+    """
+    for column, values in extra_columns.items():
+        if len(values) != len(examples):
+            raise ValueError(
+                f"A reward function pushed {len(values)} values to the column {column!r} with `log_extra`, but the "
+                f"batch has {len(examples)} rows. Push exactly one value per completion."
+            )
+    return [
+        Rollout(
+            example=example,
+            prompt_ids=prompt_ids[i],
+            completion_ids=completion_ids[i],
+            completion=completions[i],
+            logprobs=None if logprobs is None else logprobs[i],
+            rewards=rewards_per_func[i].tolist(),
+            extra={column: values[i] for column, values in extra_columns.items()},
+        )
+        for i, example in enumerate(examples)
+    ]

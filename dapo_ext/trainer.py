@@ -17,23 +17,32 @@ from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
 from .diagnosis import NoInformativeGroups
-from .host_metrics import replace_completion_metrics, replace_reward_metrics
+from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
 from .old_logps import KeepsOldLogps
 from .refusal import refusal
-from .rollouts import Rollout, Round, SampledBatch
+from .reward_checks import refuse_infinite, withdraw_punishment
+from .rollouts import Round, SampledBatch, make_rows
 from .sampler_setup import build_sampler
+from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(KeepsOldLogps):
+class DAPOTrainer(TokenWeightedTrainer, KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
 
-    Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`. What differs from the parent:
+    Arguments are those of [`~trl.GRPOTrainer`], with a [`DAPOConfig`] as `args`, and one more:
+
+        token_weight_fn (`Callable`, *optional*):
+            `token_weight_fn(completion_ids, mask, logps, entropies, advantages)` returns the importance weights of a
+            micro-batch's tokens, at least 0, as a tensor of shape `(B, T)`. It is given tensors of that shape
+            (`advantages` of shape `(B,)`); `logps` and `entropies` are those of the policy that generated.
+
+    What differs from the parent:
 
     - **Dynamic sampling.** A generation batch is refilled group by group until every group's task rewards differ
       (`0 < #correct < G`); the survivors are handed to the parent as if they had just been generated, so padding,
@@ -51,10 +60,13 @@ class DAPOTrainer(KeepsOldLogps):
       With one optimizer step per generation the two are the same number.
     - **Row means** (`"grpo"`, `"sapo"`, `"luspo"`, `"dr_grpo"`) are over the rows that are left, where TRL also counts
       the filtered ones. The load-balancing loss of a mixture of experts sees every row, as in TRL.
+    - **Unscored completions** (every reward function gave `None` or NaN) leave the loss in the same way while dynamic
+      sampling or overlong filtering is on; TRL gives them an advantage of 0 and leaves them in KL and denominator.
     - **Overlong filtering** (`mask_truncated_completions`): truncated completions leave loss and denominator, as in
       TRL, and do not move the mean and standard deviation of their group, which in TRL they do.
     - **Soft overlong punishment** is a reward function of its own beside the task's, logged under
       `rewards/soft_overlong_punishment_reward`. It scores no completion that nothing else has scored.
+    - **Importance-weighted tokens** (`token_weighting`, `token_weight_fn`) weigh in the surrogate, not in the KL term.
     - **Reward curves.** `reward`, `rewards/*`, `frac_reward_zero_std` and `completions/*` cover everything generated.
 
     An optimizer step left without a single live row changes no weight: its gradients are removed before the optimizer
@@ -107,11 +119,12 @@ class DAPOTrainer(KeepsOldLogps):
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         check_trainer(self)
         task_columns = list(range(len(self.reward_funcs)))
+        self._punishment_column: int | None = None
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
         self.stop_reason: str | None = None
-        self._replay: SampledBatch | None = None
+        self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
         self._window_is_empty = False  # whether the current optimizer step has no live row
@@ -124,8 +137,6 @@ class DAPOTrainer(KeepsOldLogps):
         self.reward_func_names = [*self.reward_func_names, punishment.__name__]
         self.reward_processing_classes = [*self.reward_processing_classes, None]
         self.reward_weights = torch.cat([self.reward_weights, torch.tensor([args.soft_overlong_weight])])
-
-    _punishment_column: int | None = None
 
     # ---- Generation: the parent's method runs on what was sampled ----
 
@@ -141,9 +152,8 @@ class DAPOTrainer(KeepsOldLogps):
             self._score_waiting(sampled)
             if self.log_completions:
                 clear_table(self._logs)
-            with self._replaying(sampled), self._old_logps_kept(sampled):
+            with self._replaying(sampled):
                 batch = super()._generate_and_score_completions([row.example for row in sampled.rows])
-            self._complete_old_logps(batch, sampled)
             self._replace_reward_metrics(sampled.generated.rewards_per_func)
             if self.log_completions:
                 maxlen = self.args.generation_batch_size
@@ -168,20 +178,10 @@ class DAPOTrainer(KeepsOldLogps):
         prompts = [example["prompt"] for example in examples]
         prompt_ids, completion_ids, _, completions, logprobs, *_ = super()._generate(prompts)
         rewards = self._calculate_rewards(examples, prompts, completions, completion_ids)
-        extra = self._take_extra_columns(len(examples))
+        columns = dict(self._pending_extra_logs)  # they travel with their rows from here on
+        self._pending_extra_logs.clear()
         share = slice(self.accelerator.process_index * len(examples), None)
-        rows = [
-            Rollout(
-                example=examples[i],
-                prompt_ids=prompt_ids[i],
-                completion_ids=completion_ids[i],
-                completion=completions[i],
-                logprobs=None if logprobs is None else logprobs[i],
-                rewards=row_rewards,
-                extra={column: values[i] for column, values in extra.items()},
-            )
-            for i, row_rewards in zip(range(len(examples)), rewards[share].tolist(), strict=False)
-        ]
+        rows = make_rows(examples, prompt_ids, completion_ids, completions, logprobs, rewards[share], columns)
         lengths = torch.tensor([len(ids) for ids in completion_ids], device=self.accelerator.device)
         return Round(
             rows=rows,
@@ -202,25 +202,14 @@ class DAPOTrainer(KeepsOldLogps):
         truncated = torch.tensor([ids[-1] not in ends for ids in completion_ids], device=self.accelerator.device)
         return self.accelerator.gather(truncated)
 
-    def _take_extra_columns(self, rows: int) -> dict[str, list]:
-        """Columns that reward functions pushed for this round; they travel with their rows from here on."""
-        columns = dict(self._pending_extra_logs)
-        self._pending_extra_logs.clear()
-        for column, values in columns.items():
-            if len(values) != rows:
-                raise ValueError(
-                    f"A reward function pushed {len(values)} values to the column {column!r} with `log_extra`, but the "
-                    f"batch has {rows} rows. Push exactly one value per completion."
-                )
-        return columns
-
     @contextmanager
     def _replaying(self, sampled: SampledBatch) -> Iterator[None]:
         self._replay = sampled
+        self._carried_rows = sampled.rows if sampled.carried_groups else None
         try:
             yield
         finally:
-            self._replay = None
+            self._replay = self._carried_rows = None
 
     def _generate(self, prompts: list) -> tuple:
         if self._replay is None:
@@ -237,17 +226,9 @@ class DAPOTrainer(KeepsOldLogps):
             self._host_rewards = self._replay.rewards_per_func
             return self._host_rewards
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        for name, column in zip(self.reward_func_names, rewards.unbind(dim=1), strict=True):
-            if column.isinf().any():
-                raise ValueError(
-                    f"The reward function '{name}' returned an infinite reward, which has no group mean. Return a "
-                    "finite number, or None for a completion that cannot be scored."
-                )
+        refuse_infinite(rewards, self.reward_func_names)
         if self._punishment_column is not None:
-            others = [i for i in range(rewards.size(1)) if i != self._punishment_column]
-            unscored = rewards[:, others].isnan().all(dim=1)
-            # The length alone must not revive a row that nothing else has scored, and evaluation is never punished
-            rewards[unscored | (not self.model.training), self._punishment_column] = torch.nan
+            withdraw_punishment(rewards, self._punishment_column, everywhere=not self.model.training)
         self._seen_rewards = self._host_rewards = rewards
         if self.model.training and self.sampler is None and self.mask_truncated_completions:
             truncated = self._gather_truncated(completion_ids_list)
@@ -288,21 +269,12 @@ class DAPOTrainer(KeepsOldLogps):
         if not self.model.training:
             return loss
         self._window_is_empty = inputs["window_is_empty"]
-        if inputs["live_row_share"] < 1 and self.importance_sampling_level == "sequence":
-            self._rescale_sequence_clip_metrics(inputs["live_row_share"])
+        one_flag_per_row = self.importance_sampling_level == "sequence" and inputs["advantages"].dim() == 1
+        if inputs["live_row_share"] < 1 and one_flag_per_row:
+            rescale_sequence_clip_metrics(self._metrics["train"], inputs["live_row_share"])
         if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
             loss = loss * inputs["row_mean_scale"]
         return loss
-
-    def _rescale_sequence_clip_metrics(self, live_row_share: float) -> None:
-        """The parent averages one clip flag per row over all rows; here over those that are left."""
-        for name in ("low_mean", "high_mean", "region_mean"):
-            values = self._metrics["train"].get(f"clip_ratio/{name}")
-            if values:
-                values[-1] = values[-1] / live_row_share if live_row_share else torch.nan
-        if self._metrics["train"].get("clip_ratio/low_min"):
-            all_clipped = self._metrics["train"]["clip_ratio/low_mean"][-1] == 1
-            self._metrics["train"]["clip_ratio/low_min"][-1] = float(all_clipped)
 
     # ---- The run: an early end in good order, and the sampler's state in the checkpoint ----
 
@@ -316,6 +288,7 @@ class DAPOTrainer(KeepsOldLogps):
             self.log({})
             if self.args.save_strategy != "no":
                 self._save_checkpoint(kwargs["model"], kwargs["trial"])
+                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
             self.control.should_training_stop = True
 
     def _save_checkpoint(self, model, trial):

@@ -19,6 +19,8 @@ NEW_FIELDS = {
     "pass_rate_column": None,
     "soft_overlong_cache": 0.2,
     "soft_overlong_weight": 1.0,
+    "token_weighting": "uniform",
+    "token_weight_normalization": "batch",
 }
 PAPER = {
     "loss_type": "dapo",
@@ -122,6 +124,7 @@ def test_every_new_field_works_on_a_command_line(tmp_path):
             *("--carry_surplus", "False", "--max_staleness", "3"),
             *("--prompt_selection", "predictive", "--pass_rate_column", "rate"),
             *("--soft_overlong_cache", "16", "--soft_overlong_weight", "0.5", "--epsilon_high", "0.3"),
+            *("--token_weighting", "entropy", "--token_weight_normalization", "completion", "--loss_type", "grpo"),
         ],
         fail_with_unknown_args=True,
     )
@@ -137,6 +140,8 @@ def test_every_new_field_works_on_a_command_line(tmp_path):
         "pass_rate_column": "rate",
         "soft_overlong_cache": 16.0,
         "soft_overlong_weight": 0.5,
+        "token_weighting": "entropy",
+        "token_weight_normalization": "completion",
         "epsilon_high": 0.3,
     }
 

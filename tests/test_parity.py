@@ -25,7 +25,7 @@ OBJECTIVE_OPTIONS = [
     {"loss_type": "luspo", "importance_sampling_level": "sequence"},
     {"loss_type": "cispo", "epsilon_high": 5.0, "num_iterations": 2},
     {"loss_type": "sapo", "num_iterations": 2},
-    {"loss_type": "vespo"},
+    {"loss_type": "vespo", "num_iterations": 2},
     {"scale_rewards": "none"},
     {"scale_rewards": "batch"},
     {"multi_objective_aggregation": "normalize_then_sum"},

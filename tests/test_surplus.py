@@ -161,6 +161,31 @@ def test_the_ratio_of_a_waiting_group_is_against_its_own_policy(tmp_path):
     assert second > 0
 
 
+@pytest.mark.parametrize("layout", [ALIGNED, MISALIGNED], ids=["aligned", "misaligned"])
+def test_token_weights_are_formed_from_the_stored_log_probabilities(tmp_path, layout):
+    seen = {}
+
+    def weight(completion_ids, mask, logps, entropies, advantages):
+        for ids, live, row in zip(completion_ids, mask.bool(), logps, strict=True):
+            seen[tuple(ids[live].tolist())] = row[live].tolist()
+        return entropies.clamp(min=0)
+
+    trainer = dapo_trainer(
+        tmp_path,
+        Scripted(ONE_TOO_MANY),
+        trainer_args={"token_weight_fn": weight},
+        max_steps=4 // layout["gradient_accumulation_steps"],
+        learning_rate=1e-1,
+        soft_overlong_cache=0,
+        **layout,
+    )
+    sampled, _ = record(trainer)
+    trainer.train()
+    assert sampled[1].carried_groups == 1
+    for row in sampled[0].waiting:
+        assert seen[tuple(row.completion_ids)] == row.old_per_token_logps
+
+
 def test_the_vllm_correction_is_formed_from_the_stored_log_probabilities(tmp_path):
     """A stand-in for vLLM that samples with the policy and returns log-probabilities that are off by a tenth."""
     trainer = dapo_trainer(tmp_path, Scripted(ONE_TOO_MANY), max_steps=4, learning_rate=1e-1, soft_overlong_cache=0)

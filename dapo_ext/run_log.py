@@ -1,0 +1,36 @@
+"""A run's metrics as one JSON object per line, for whoever has no tracker at hand."""
+
+import json
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+
+class MetricsFile(TrainerCallback):
+    """
+    Appends every logged record to a file, each with its `step`.
+
+    Args:
+        path (`str` or `Path`):
+            File to write; emptied when a run begins at step 0, continued when it is resumed.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            records = read_metrics(self.path) if self.path.exists() else []
+            kept = [record for record in records if record["step"] <= state.global_step and state.global_step > 0]
+            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def read_metrics(path: str | Path) -> list[dict]:
+    """Records of a [`MetricsFile`], in order."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
