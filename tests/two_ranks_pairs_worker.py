@@ -42,7 +42,7 @@ def train(output_dir: Path, name: str, world: int) -> dict[str, Any]:
     return {
         "steps": trainer.state.global_step,
         "stop_reason": trainer.stop_reason,
-        "sampler": trainer.sampler and trainer.sampler.state_dict(),
+        "sampler": trainer.sampler and trainer.sampler.state().values,
         "weights": weights(trainer).double().tolist(),
         "losses": logged(trainer, "loss"),
         "kept": logged(trainer, "dynamic_pairs/kept_pairs"),
