@@ -3,8 +3,8 @@ Step time of `DAPOTrainer` against TRL's `GRPOTrainer` where both do the same wo
 
 `neutral` is the trainer with dynamic sampling and punishment off; `replay` has dynamic sampling on with rewards that
 make every group informative, so that nothing is refilled and all that is left is the bookkeeping. Both train on the
-completions TRL's trainer trains on, to the bit. The trainers run in one process and take turns step by step, each with a
-random state of its own, so that a machine whose speed drifts slows all of them alike.
+completions TRL's trainer trains on, to the bit. The trainers run in one process and take turns step by step, each with
+a random state of its own, so that a machine whose speed drifts slows all of them alike.
 """
 
 import statistics

@@ -7,10 +7,11 @@ What dynamic sampling costs, and what surplus and prompt selection save: five wa
 - `predictive`: dynamic sampling, prompts chosen by the running estimate of their pass rate
 - `whole_batch`: dynamic sampling that refills with whole batches and drops the surplus, as the best-known recipe does
 
-All of them train on 64 groups of 8 completions per generation, in four updates, without the overlong punishment, so that
-the way the batch is filled is all that differs (and the loss, for `grpo`).
+All of them train on 64 groups of 8 completions per generation, in four updates, without the overlong punishment, so
+that the way the batch is filled is all that differs (and the loss, for `grpo`).
 """
 
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def measure(points: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[st
 
 def first_reaching(points: Sequence[Mapping[str, float]], accuracy: float, axis: str) -> float | None:
     """Where a curve first reaches an accuracy, by linear interpolation between its points; None if it never does."""
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in itertools.pairwise(points):
         if after["accuracy"] >= accuracy:
             share = (accuracy - before["accuracy"]) / (after["accuracy"] - before["accuracy"])
             return before[axis] + max(share, 0.0) * (after[axis] - before[axis])
