@@ -21,15 +21,18 @@ logger = get_logger(__name__)
 STATE_FILE = "dynamic_sampling.json"
 ARRAYS_FILE = "dynamic_sampling.safetensors"
 EXAMPLES_FILE = "dynamic_sampling.parquet"
+WAITING = "waiting_"  # prefix of the waiting groups' arrays
 
 
 @dataclass
 class SamplingState:
-    """Everything the next batch depends on."""
+    """Everything the next batch depends on: what was learned so far, and the groups that wait."""
 
     values: dict[str, Any]  # plain types
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    examples: list[dict[str, Any]] = field(default_factory=list)  # dataset rows of the groups that wait
+    waiting: dict[str, Any] | None = None  # plain types; None where nothing waits
+    waiting_arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    waiting_examples: list[dict[str, Any]] = field(default_factory=list)  # dataset rows
 
 
 def save_state(output_dir: str, global_step: int, state: SamplingState, features: Features | None) -> None:
@@ -45,13 +48,25 @@ def save_state(output_dir: str, global_step: int, state: SamplingState, features
             Column types of the training dataset, so that its rows come back exactly; inferred if `None`.
     """
     folder = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{global_step}"
-    values = {**state.values, "with_examples": bool(state.examples)}
-    if state.examples:
-        table = _table(state.examples, features)
-        _write_whole(folder / EXAMPLES_FILE, lambda path: pyarrow.parquet.write_table(table, path))
+    waiting, arrays = state.waiting, dict(state.arrays)
+    if waiting is not None:
+        try:
+            table = _table(state.waiting_examples, features)
+        except (pyarrow.ArrowException, OverflowError) as error:
+            # Only rows of iterable datasets can fail here; losing the run over a few groups would be worse
+            logger.warning(
+                f"The groups that wait for the next batch are not in {folder}, because their dataset rows have no "
+                f"column type ({error}). A run resumed from there generates other groups in their place. Give the "
+                "dataset features, or set carry_surplus=False."
+            )
+            waiting = None
+        else:
+            arrays.update({WAITING + name: array for name, array in state.waiting_arrays.items()})
+            _write_whole(folder / EXAMPLES_FILE, lambda path: pyarrow.parquet.write_table(table, path))
     # Contiguous copies: safetensors writes the memory as it lies
-    arrays = {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     _write_whole(folder / ARRAYS_FILE, lambda path: save_file(arrays, path))
+    values = {**state.values, "waiting": waiting}
     _write_whole(folder / STATE_FILE, lambda path: path.write_text(json.dumps(values, indent=2)))
 
 
@@ -70,10 +85,15 @@ def load_state(checkpoint: str) -> SamplingState | None:
         )
         return None
     values = json.loads((folder / STATE_FILE).read_text())
-    examples = []
-    if values["with_examples"]:
-        examples = Dataset(pyarrow.parquet.read_table(folder / EXAMPLES_FILE)).to_list()
-    return SamplingState(values, load_file(folder / ARRAYS_FILE), examples)
+    arrays = load_file(folder / ARRAYS_FILE)
+    state = SamplingState(values, {name: array for name, array in arrays.items() if not name.startswith(WAITING)})
+    state.waiting = values.pop("waiting")
+    if state.waiting is not None:
+        state.waiting_arrays = {
+            name.removeprefix(WAITING): arrays[name] for name in arrays.keys() - state.arrays.keys()
+        }
+        state.waiting_examples = Dataset(pyarrow.parquet.read_table(folder / EXAMPLES_FILE)).to_list()
+    return state
 
 
 def _table(examples: list[dict[str, Any]], features: Features | None) -> pyarrow.Table:

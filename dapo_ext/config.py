@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .refusal import refusal
+from .selection_checks import check_selection
 from .token_weight_checks import check_weighting
 
 
@@ -13,7 +14,6 @@ from .token_weight_checks import check_weighting
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 # Loss types that average over the rows of a micro-batch, so that a dead row would dilute them.
 ROW_MEAN_LOSSES = ("grpo", "dr_grpo", "sapo", "luspo")
-PROMPT_SELECTIONS = ("uniform", "predictive")
 # Keys of `generation_kwargs` that would move the length limit without the punishment knowing.
 LENGTH_LIMIT_KEYS = ("max_new_tokens", "max_length", "max_tokens")
 
@@ -177,9 +177,9 @@ class DAPOConfig(GRPOConfig):
     def __post_init__(self):
         super().__post_init__()
         self._refuse_sampling_values()
-        self._refuse_selection_values()
         self._refuse_punishment_values()
         self._refuse_objective_combinations()
+        check_selection(self)
         check_weighting(self)
 
     def _refuse_sampling_values(self):
@@ -211,29 +211,6 @@ class DAPOConfig(GRPOConfig):
                 "there is no such policy",
                 "choose 'shrink' or 'raise'",
             )
-
-    def _refuse_selection_values(self):
-        staleness, selection = self.max_staleness, self.prompt_selection
-        if staleness != int(staleness) or staleness < 1:
-            raise refusal(
-                "max_staleness",
-                staleness,
-                "it counts the generations that a group may wait, at least the next one",
-                "give a whole number of at least 1, or set carry_surplus=False to let none wait",
-            )
-        if selection not in PROMPT_SELECTIONS:
-            raise refusal(
-                "prompt_selection", selection, "there is no such selection", f"choose from {PROMPT_SELECTIONS}"
-            )
-        if selection == "uniform" and self.pass_rate_column is not None:
-            reason = "prompt_selection='uniform' asks no pass rates"
-            raise refusal("pass_rate_column", self.pass_rate_column, reason, "set prompt_selection='predictive'")
-        if selection == "predictive" and not self.dynamic_sampling:
-            reason = "estimates are learned from the groups that dynamic sampling judges"
-            raise refusal("prompt_selection", selection, reason, "set dynamic_sampling=True")
-        if selection == "predictive" and not self.shuffle_dataset:
-            reason = "prompt_selection='predictive' chooses the order of the prompts"
-            raise refusal("shuffle_dataset", self.shuffle_dataset, reason, "set prompt_selection='uniform' to keep it")
 
     def _refuse_punishment_values(self):
         cache, limit = self.soft_overlong_cache, self.max_completion_length

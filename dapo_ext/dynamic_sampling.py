@@ -117,15 +117,13 @@ class DynamicSampler:
     def state(self) -> SamplingState:
         """Everything the next batch depends on; called on every rank."""
         rows = self._gather_object([row for part in self.surplus.parts for row in part.rows])
-        surplus, arrays, examples = pack_surplus(self.surplus, rows)
         values = {
             "prompt_selection": self.prompts.name,
             "generation": self.generation,
             "prompts": self.prompts.state_dict(),
             "ledger": self.ledger.state_dict(),
-            "surplus": surplus,
         }
-        return SamplingState(values, {**self.prompts.array_state(), **arrays}, examples)
+        return SamplingState(values, self.prompts.array_state(), *(pack_surplus(self.surplus, rows) if rows else ()))
 
     def load_state(self, state: SamplingState) -> None:
         """
@@ -145,10 +143,11 @@ class DynamicSampler:
         self.generation = values["generation"]
         self.prompts.load_state_dict(values["prompts"], state.arrays)
         self.ledger.load_state_dict(values["ledger"])
-        oldest = self.generation + 1 - self.rules.max_staleness
-        self.surplus = unpack_surplus(
-            values["surplus"], state.arrays, state.examples, oldest, share.process_index, share.num_processes
-        )
+        self.surplus = Surplus()
+        if state.waiting is not None:
+            oldest = self.generation + 1 - self.rules.max_staleness
+            waiting = (state.waiting, state.waiting_arrays, state.waiting_examples)
+            self.surplus = unpack_surplus(*waiting, oldest, share.process_index, share.num_processes)
 
     def _counting_rewards(self, part: Round) -> torch.Tensor:
         """Deciding reward of each completion, NaN where it does not count."""

@@ -11,9 +11,6 @@ from .rollouts import Rollout, Round
 from .surplus import Surplus
 
 
-PREFIX = "waiting_"
-
-
 def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict]]:
     """
     Take waiting groups apart.
@@ -25,9 +22,9 @@ def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any],
             Its rows of all ranks, in order.
 
     Returns:
-        `tuple`: plain values, arrays whose names start with `waiting_`, and the dataset rows.
+        `tuple`: plain values, arrays, and the dataset rows.
     """
-    with_logprobs = bool(rows) and rows[0].logprobs is not None
+    with_logprobs = rows[0].logprobs is not None
     values = {
         "written_at": surplus.written_at,
         "keys": surplus.keys,
@@ -36,8 +33,6 @@ def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any],
         "extra": json.loads(json.dumps([row.extra for row in rows], default=str)),
         "with_logprobs": with_logprobs,
     }
-    if not rows:
-        return values, {}, []
     arrays = {
         "rewards": np.array([row.rewards for row in rows], dtype=np.float32),
         "truncated": torch.cat([part.truncated for part in surplus.parts]).cpu().numpy(),
@@ -49,7 +44,7 @@ def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any],
     }
     if with_logprobs:  # None, for a token the backend could not score, becomes NaN
         arrays["logprobs"] = np.concatenate([np.array(row.logprobs, dtype=np.float64) for row in rows])
-    return values, {PREFIX + name: array for name, array in arrays.items()}, [row.example for row in rows]
+    return values, arrays, [row.example for row in rows]
 
 
 def unpack_surplus(
@@ -77,7 +72,7 @@ def unpack_surplus(
     chosen = [group for group, written_at in enumerate(values["written_at"]) if written_at >= oldest]
     if not chosen:
         return Surplus()
-    rows = _unpack_rows(values, {name.removeprefix(PREFIX): array for name, array in arrays.items()}, examples)
+    rows = _unpack_rows(values, arrays, examples)
     size = len(rows) // len(values["written_at"])
     numbers = [group * size + i for group in chosen for i in range(size)]
     rows = [rows[number] for number in numbers]
@@ -85,7 +80,7 @@ def unpack_surplus(
         rows=rows[rank_slice(len(rows), process_index, num_processes)],
         rewards_per_func=torch.tensor([row.rewards for row in rows]),
         lengths=torch.tensor([len(row.completion_ids) for row in rows]),
-        truncated=torch.from_numpy(arrays[PREFIX + "truncated"])[numbers],
+        truncated=torch.from_numpy(arrays["truncated"])[numbers],
     )
     return Surplus(
         [part], [values["written_at"][group] for group in chosen], [values["keys"][group] for group in chosen]

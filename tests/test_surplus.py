@@ -6,6 +6,7 @@ import datetime
 import pandas as pd
 import pytest
 import torch
+from datasets import IterableDataset
 from safetensors.numpy import load_file
 
 from dapo_ext.group_filter import Verdict
@@ -252,8 +253,10 @@ def test_a_resumed_run_uses_the_waiting_groups_as_the_whole_run_did(tmp_path, se
     assert torch.equal(weights(resumed), weights(whole))
     ours, theirs = resumed.sampler.state(), whole.sampler.state()
     assert ours.values == theirs.values
-    assert ours.examples == theirs.examples
-    assert all((array == theirs.arrays[name]).all() for name, array in ours.arrays.items())
+    assert ours.waiting == theirs.waiting
+    assert ours.waiting_examples == theirs.waiting_examples
+    for name in ("arrays", "waiting_arrays"):
+        assert all((array == getattr(theirs, name)[key]).all() for key, array in getattr(ours, name).items())
 
 
 def test_the_checkpoint_is_in_open_formats(tmp_path):
@@ -274,6 +277,20 @@ def test_the_checkpoint_is_in_open_formats(tmp_path):
     table = pd.read_parquet(folder / "dynamic_sampling.parquet")
     assert table["prompt"].tolist() == [row.example["prompt"] for row in part.rows]
     assert not list(folder.glob("*.partial"))
+
+
+def test_rows_without_column_types_are_left_out_of_the_checkpoint_with_a_warning(tmp_path, caplog):
+    rows = [{**row, "phase": complex(0, i)} for i, row in enumerate(prompts(32).to_list())]
+    options = {"save_strategy": "steps", "save_steps": 2, "dataset": IterableDataset.from_generator(lambda: iter(rows))}
+    trainer = dapo_trainer(tmp_path / "a", Scripted({0, 1, 2}), max_steps=2, **options)
+    sampled, _ = record(trainer)
+    trainer.train()
+    assert sampled[0].waiting
+    assert any("are not in" in record.message and "carry_surplus=False" in record.message for record in caplog.records)
+    resumed = dapo_trainer(tmp_path / "b", Scripted(set()), max_steps=4, **options)
+    after, _ = record(resumed)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert [part.carried_groups for part in after] == [0]
 
 
 def test_groups_too_old_for_a_smaller_batch_are_dropped(tmp_path):

@@ -35,7 +35,7 @@ def run(output_dir: Path, mode: str, world: int) -> list[dict]:
 
 def assert_in_step(first: dict, second: dict) -> None:
     assert first["world"] == second["world"] == 2
-    for name in ("weights", "ledger", "state", "arrays", "steps", "trained", "stop_reason"):
+    for name in ("weights", "ledger", "state", "arrays", "waiting", "steps", "trained", "stop_reason"):
         assert first[name] == second[name], name
 
 
@@ -53,7 +53,7 @@ def test_the_same_rollouts_give_the_groups_and_the_gradient_of_one_rank(tmp_path
     (alone,) = run(tmp_path, mode, 1)
     first, second = run(tmp_path, mode, 2)
     assert_in_step(first, second)
-    for name in ("trained", "ledger", "arrays", "carried"):
+    for name in ("trained", "ledger", "arrays", "waiting", "carried"):
         assert first[name] == alone[name], name
     assert alone["carried"] > 0
     assert alone["ledger"]["generated_groups"] > alone["ledger"]["trained_groups"]
