@@ -49,7 +49,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[:2], 16, 8, 256, 64, 1),
+    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[1:3], 16, 8, 256, 64, 1),
     "small": Preset(tuple(name for name in METHODS if name != "pg-grpo-0.03"), (0,), RATES[1:], 80, 40, 512, 256, 2),
     "full": Preset(tuple(METHODS), (0, 1), RATES, 160, 40, 1024, 512, 2),
 }
