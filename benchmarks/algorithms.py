@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import transformers
 from datasets import Dataset
@@ -50,14 +51,14 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[1:3], 16, 8, 256, 64, 1),
-    "small": Preset(tuple(name for name in METHODS if name != "pg-grpo-0.03"), (0,), RATES[1:], 80, 40, 512, 256, 2),
-    "full": Preset(tuple(METHODS), (0, 1), RATES, 160, 40, 1024, 512, 2),
+    "small": Preset(tuple(name for name in METHODS if name != "pg-grpo-0.03"), (0,), RATES[1:3], 64, 32, 512, 256, 2),
+    "full": Preset(tuple(METHODS), (0, 1), RATES, 160, 40, 1024, 1024, 2),
 }
 START = "start"  # the row that trains nothing
 TUNING_SEED = 1000  # of the trials' prompts, samples and shuffling; none of the reported ones
 # On-policy runs grow shorter or longer as they learn; the offline methods' samples are meant to stay within the tokens
 # of the shortest, so that the offline methods are never given more
-OFFLINE_SHARE = 0.9
+OFFLINE_SHARE = 0.75
 ENTROPY_PROMPTS = 256
 
 
@@ -112,6 +113,7 @@ def train(spec: RunSpec, start: Path) -> dict[str, Any]:
     """Carry out one run; what is measured beyond the curve: clip shares, and the policy's entropy at the end."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(start)
     model = AutoModelForCausalLM.from_pretrained(start)
     counted = CountedReward(NUM_GENERATIONS)

@@ -11,7 +11,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_interval(value: Mapping[str, Any], sign: str = "") -> str:
-    """What [`~benchmarks.results.interval`] gives, as text. `sign="+"` writes the sign of positive figures too."""
+    """
+    What [`~benchmarks.results.interval`] gives, as text: the figure alone where it is of a single value.
+
+    `sign="+"` writes the sign of positive figures too.
+    """
     statistic = value["mean"] if "mean" in value else value["median"]
+    if value["values"] == 1:
+        return f"{statistic:{sign}.3f}"
     low, high = value["interval"]
     return f"{statistic:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

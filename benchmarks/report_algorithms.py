@@ -40,11 +40,12 @@ def _intro(result: Mapping[str, Any]) -> str:
     summary = result["summary"]
     settings = summary["sizes"]
     return (
-        f"From the same {len(settings['starts'])} warm start(s), {len(result['seeds'])} runs a row, "
-        f"{settings['steps']} optimizer updates of 64 completions, 8 updates per generation of 64 prompts x 8 "
-        f"completions. Accuracy is avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at the "
-        f"end. The warm start is at {with_interval(summary['start'])}, with an entropy of "
-        f"{summary['start_entropy']:.3f} nats and {summary['start_length']:.1f} tokens per completion."
+        f"{settings['steps']} optimizer updates of 64 completions, 8 of them per generation of 64 prompts x 8 "
+        f"completions. Runs per row: {len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
+        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at the end, and "
+        f"avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
+        f"{with_interval(summary['start'])}, with an entropy of {summary['start_entropy']:.3f} nats and "
+        f"{summary['start_length']:.1f} tokens per completion."
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
+from benchmarks.markdown import with_interval
 
 
 BENCHMARKS = Path(report.__file__).parent
@@ -61,7 +62,7 @@ def algorithms_result():
         "machine": {"gpu": None, "cores": 2, "threads": 1},
         "seeds": [{"start": 0, "seed": 0, "rows": seeds}],
         "summary": {
-            "sizes": {"starts": [0], "steps": 160, "held_out": 1024, "samples": 2},
+            "sizes": {"starts": [0], "steps": 160, "held_out": 1024, "curve_prompts": 512, "samples": 2},
             "equal_tokens": 200_000,
             "start": figures(0.3),
             "start_entropy": 0.2,
@@ -115,3 +116,8 @@ def test_a_result_without_a_section_is_an_error(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"benchmark": "other"}))
     with pytest.raises(ValueError, match="other"):
         report.run(str(tmp_path), str(tmp_path))
+
+
+def test_a_single_value_has_no_interval():
+    assert with_interval({"mean": 0.25, "interval": [0.25, 0.25], "values": 1}, "+") == "+0.250"
+    assert with_interval({"median": 0.25, "interval": [0.2, 0.3], "values": 2}) == "0.250 [0.200, 0.300]"
