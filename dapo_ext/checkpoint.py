@@ -29,7 +29,7 @@ class SamplingState:
     """Everything the next batch depends on: what was learned so far, and the groups that wait."""
 
     values: dict[str, Any]  # plain types
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
     waiting: dict[str, Any] | None = None  # plain types; None where nothing waits
     waiting_arrays: dict[str, np.ndarray] = field(default_factory=dict)
     waiting_examples: list[dict[str, Any]] = field(default_factory=list)  # dataset rows

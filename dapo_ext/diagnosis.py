@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from .refilling_run import NothingToTrainOn
+
 
 class GenerationBudgetExhausted(RuntimeError):
     """The generation budget was spent before the batch held enough informative groups (`on_exhausted="raise"`)."""
 
 
-class NoInformativeGroups(RuntimeError):
+class NoInformativeGroups(NothingToTrainOn):
     """The whole budget gave not one informative group: nothing to train on, and the weights must not move."""
 
 

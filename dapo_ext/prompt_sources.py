@@ -25,10 +25,13 @@ class RankShare:
     num_generations: int  # completions per group, G
     num_processes: int = 1
     process_index: int = 0
+    whole_groups: bool = False  # a refill gives every rank whole groups, because a reward function compares within them
 
     @property
     def multiple(self) -> int:
         """Smallest number of groups that the ranks can share evenly."""
+        if self.whole_groups:
+            return self.num_processes
         return shared_multiple(self.num_processes, self.num_generations)
 
     def rows(self, groups: Examples) -> Examples:

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,24 @@ class PromptStream:
             Seed of the run.
         shuffle (`bool`):
             Whether the passes are shuffled (TRL's `shuffle_dataset`).
+        key (`Callable`, *optional*, defaults to [`prompt_key`]):
+            Identity of an example.
 
     Raises:
         ValueError: when a pass over the dataset yields nothing.
     """
 
-    def __init__(self, dataset: Dataset | IterableDataset, seed: int, shuffle: bool = True):
+    def __init__(
+        self,
+        dataset: Dataset | IterableDataset,
+        seed: int,
+        shuffle: bool = True,
+        key: Callable[[dict[str, Any]], str] = prompt_key,
+    ):
         self.dataset = dataset
         self.seed = seed
         self.shuffle = shuffle
+        self.key = key
         self._seek(0, 0)
 
     def draw(self, count: int, avoid: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -54,7 +63,7 @@ class PromptStream:
             count (`int`):
                 Number of examples.
             avoid (`Collection[str]`):
-                Keys, see [`prompt_key`], of prompts that were just seen.
+                Keys of prompts that were just seen.
 
         Returns:
             `list[dict]`: `count` examples.
@@ -64,7 +73,7 @@ class PromptStream:
         passed_over = 0
         while len(drawn) < count:
             example = self._next()
-            key = prompt_key(example)
+            key = self.key(example)
             if key in avoid and passed_over < len(avoid):
                 passed_over += 1
                 continue

@@ -1,6 +1,7 @@
 """Dynamic sampling put together for a trainer."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .prompt_selection import PromptSelector
 from .prompt_sources import PromptSource, RankShare, UniformPrompts
 from .prompt_stream import PromptStream
 from .refusal import refusal
-from .trainer_checks import find_deciding_columns
+from .trainer_checks import find_comparing_rewards, find_deciding_columns, warn_of_comparisons
 
 
 # Standard deviations by which a round of predicted prompts exceeds what is missing, when surplus is carried: the next
@@ -38,17 +39,21 @@ def build_sampler(trainer, task_columns: list[int]) -> DynamicSampler:
         ValueError: for names or columns that the trainer does not have; with field, value, reason and remedy.
     """
     args = trainer.args
+    deciding_columns = find_deciding_columns(trainer, args.filter_rewards, task_columns)
+    comparing = find_comparing_rewards(trainer)
+    warn_of_comparisons(trainer, deciding_columns, comparing)
     share = RankShare(
         batch_groups=args.generation_batch_size // trainer.num_generations,
         num_generations=trainer.num_generations,
         num_processes=trainer.accelerator.num_processes,
         process_index=trainer.accelerator.process_index,
+        whole_groups=bool(comparing),
     )
     rules = SamplingRules(
         share=share,
         weights=trainer.reward_weights,
         task_columns=task_columns,
-        deciding_columns=find_deciding_columns(trainer, args.filter_rewards, task_columns),
+        deciding_columns=deciding_columns,
         filter_tolerance=args.filter_tolerance,
         filter_truncated=args.mask_truncated_completions,
         generation_budget=args.generation_budget,
@@ -72,6 +77,9 @@ def _build_source(trainer, share: RankShare) -> PromptSource:
         dataset = trainer._remove_unused_columns(dataset, description="training")
     if args.prompt_selection == "uniform":
         return UniformPrompts(PromptStream(dataset, args.seed, trainer.shuffle_dataset), share, gather_object)
+    if share.batch_groups % share.num_processes != 0:
+        # Rounds of whole groups per rank could then stop short of a batch; a group straddles ranks as it does in TRL
+        share = replace(share, whole_groups=False)
     selector = PromptSelector(len(dataset), share.num_generations, share.batch_groups, args.seed, pass_rates)
     margin = CARRIED_MARGIN if args.carry_surplus else 0.0
     return PredictedPrompts(dataset, selector, share, gather_object, margin)

@@ -6,19 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
-from .checkpoint import load_state, save_state
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
-from .diagnosis import NoInformativeGroups
 from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
 from .old_logps import KeepsOldLogps
+from .refilling_run import RefillingRun
 from .refusal import refusal
 from .reward_checks import refuse_infinite, withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
@@ -27,10 +25,7 @@ from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-logger = get_logger(__name__)
-
-
-class DAPOTrainer(TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -123,7 +118,6 @@ class DAPOTrainer(TokenWeightedTrainer, KeepsOldLogps):
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
-        self.stop_reason: str | None = None
         self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
@@ -275,36 +269,6 @@ class DAPOTrainer(TokenWeightedTrainer, KeepsOldLogps):
         if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
             loss = loss * inputs["row_mean_scale"]
         return loss
-
-    # ---- The run: an early end in good order, and the sampler's state in the checkpoint ----
-
-    def _run_epoch(self, *args, **kwargs):
-        try:
-            super()._run_epoch(*args, **kwargs)
-        except NoInformativeGroups as error:
-            # Raised between optimizer steps, since generations start there: weights and optimizer are as they were
-            self.stop_reason = str(error)
-            logger.warning(f"Training ends at step {self.state.global_step}, with nothing to learn from: {error}")
-            self.log({})
-            if self.args.save_strategy != "no":
-                self._save_checkpoint(kwargs["model"], kwargs["trial"])
-                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            self.control.should_training_stop = True
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        if self.sampler is not None:
-            state = self.sampler.state()  # on every rank
-            if self.args.should_save:
-                features = getattr(self.train_dataset, "features", None)
-                save_state(self._get_output_dir(trial=trial), self.state.global_step, state, features)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.sampler is not None and checkpoint is not None:
-            state = load_state(checkpoint)
-            if state is not None:
-                self.sampler.load_state(state)
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):

@@ -1,9 +1,12 @@
 """What can only be refused once the trainer knows its model, reward functions and data."""
 
+from accelerate.logging import get_logger
 from datasets import Dataset
 
 from .refusal import refusal
 
+
+logger = get_logger(__name__)
 
 IMAGE_COLUMNS = ("image", "images")
 
@@ -79,3 +82,20 @@ def find_deciding_columns(trainer, filter_rewards: list[str] | None, task_column
             "give at least one of them a weight",
         )
     return columns
+
+
+def find_comparing_rewards(trainer) -> list[int]:
+    """Positions of the reward functions that set the completions of a group against one another, and say so."""
+    return [i for i, func in enumerate(trainer.reward_funcs) if getattr(func, "compares_within_group", False)]
+
+
+def warn_of_comparisons(trainer, deciding_columns: list[int], comparing_columns: list[int]) -> None:
+    """Say, where it is so, that a reward function which compares leaves dynamic sampling next to nothing to filter."""
+    names = [trainer.reward_func_names[column] for column in deciding_columns if column in comparing_columns]
+    if names:
+        logger.warning(
+            f"{', '.join(names)} compares the completions of a group with one another and decides which groups are "
+            "informative: unless a whole group ties, its rewards differ, so that nearly every group is informative and "
+            "dynamic sampling filters next to nothing. Name another reward function in filter_rewards, or set "
+            "dynamic_sampling=False."
+        )

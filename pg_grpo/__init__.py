@@ -1,7 +1,10 @@
 """PG-GRPO on Hugging Face TRL: the preference ratio, on top of `dapo_ext`."""
 
 from .config import PGGRPOConfig
+from .dpo_config import PGDPOConfig
+from .dpo_trainer import PGDPOTrainer
+from .preference_reward import PreferenceReward
 from .trainer import PGGRPOTrainer
 
 
-__all__ = ["PGGRPOConfig", "PGGRPOTrainer"]
+__all__ = ["PGDPOConfig", "PGDPOTrainer", "PGGRPOConfig", "PGGRPOTrainer", "PreferenceReward"]

@@ -1,0 +1,210 @@
+"""Dynamic pairs: score candidates ahead, keep those that still have a gradient, refill until the step is full."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datasets import IterableDataset
+
+from dapo_ext.checkpoint import SamplingState
+from dapo_ext.group_pool import exchange_rows
+from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.refill import AcceptRate, refill_size
+from dapo_ext.refilling_run import NothingToTrainOn
+
+from .pair_loss import PairState
+
+
+Pairs = list[dict[str, Any]]
+
+
+class PairsConverged(NothingToTrainOn):
+    """Of the pairs that were scored not one has a gradient left."""
+
+
+def pair_key(example: dict[str, Any]) -> str:
+    """Identity of a pair, equal on every rank and in every process."""
+    tokens = (example["prompt_ids"], example["chosen_ids"], example["rejected_ids"])
+    return hashlib.blake2b(repr(tokens).encode(), digest_size=8).hexdigest()
+
+
+@dataclass
+class ScoredPair:
+    """A candidate with the reference's log-probabilities among its columns."""
+
+    example: dict[str, Any]
+    state: PairState
+
+    @property
+    def live(self) -> bool:
+        """Whether a side of it still has a gradient."""
+        return self.state == PairState.LIVE
+
+
+Score = Callable[[Pairs], list[ScoredPair]]
+
+
+class PairSelector:
+    """
+    Fills the batches of one optimizer step with pairs that still have a gradient.
+
+    Every decision is taken on verdicts gathered over the ranks, so that all ranks keep the same pairs and score equally
+    often. Where every pair of the step has a gradient the step is the host's, pair by pair.
+
+    Args:
+        stream ([`~dapo_ext.prompt_stream.PromptStream`]):
+            Candidates beyond the host's own pairs, with [`pair_key`] as their identity.
+        budget (`float`):
+            Most pairs scored for one step, as a multiple of the step's pairs.
+        process_index (`int`), num_processes (`int`):
+            This rank and the number of ranks.
+        gather_object (`Callable`):
+            Concatenates a list over ranks.
+    """
+
+    def __init__(
+        self,
+        stream: PromptStream,
+        budget: float,
+        process_index: int,
+        num_processes: int,
+        gather_object: Callable[[list], list],
+    ):
+        self.stream = stream
+        self.accept_rate = AcceptRate()
+        self._search_position = 0  # in the dataset, where the next search through it begins
+        self._budget = budget
+        self._process_index = process_index
+        self._num_processes = num_processes
+        self._gather_object = gather_object
+
+    def fill(self, pairs: Pairs, score: Score, report: Callable[[dict[str, float]], None]) -> list[ScoredPair]:
+        """
+        Score until the step is full or the budget is spent; if nothing was found, through the whole dataset.
+
+        Args:
+            pairs (`list[dict]`):
+                This rank's share of the step's pairs as the host drew them, of equal size on every rank.
+            score (`Callable`):
+                Scores some of this rank's pairs.
+            report (`Callable`):
+                Receives the metrics of this step, also when it ends in an error.
+
+        Returns:
+            `list[ScoredPair]`: as many pairs as were given. Where too few live ones were found, the places that are
+            missing hold others.
+
+        Raises:
+            PairsConverged: not one live pair was found.
+        """
+        wanted = len(pairs) * self._num_processes
+        limit = int(self._budget * wanted)
+        seen = set(self._gather_object([pair_key(pair) for pair in pairs]))
+        scored: list[list[ScoredPair]] = []  # this rank's, round by round
+        states: list[PairState] = []  # of every candidate of every rank, in order
+        self.accept_rate.age()
+        while True:
+            states += self._score_round(pairs, score, scored)
+            missing = wanted - states.count(PairState.LIVE)
+            if missing <= 0:
+                break
+            size = refill_size(missing, self.accept_rate.value, wanted, limit - len(states), self._num_processes)
+            if size == 0:
+                break
+            extra = self.stream.draw(size, avoid=seen)
+            seen.update(pair_key(pair) for pair in extra)
+            pairs = self._share(extra)
+        if PairState.LIVE not in states:
+            states += self._search_dataset(wanted, score, scored)
+        report(self._metrics(states, wanted, len(scored)))
+        if PairState.LIVE not in states:
+            raise PairsConverged(self._convergence(states))
+        return self._select(scored, states, wanted)
+
+    def state(self) -> SamplingState:
+        """Everything the next step depends on."""
+        values = {
+            "pair_stream": self.stream.state_dict(),
+            "accept_rate": asdict(self.accept_rate),
+            "search_position": self._search_position,
+        }
+        return SamplingState(values)
+
+    def load_state(self, state: SamplingState) -> None:
+        """Continue from [`state`]."""
+        self.stream.load_state_dict(state.values["pair_stream"])
+        self.accept_rate = AcceptRate(**state.values["accept_rate"])
+        self._search_position = state.values["search_position"]
+
+    def _score_round(self, pairs: Pairs, score: Score, scored: list[list[ScoredPair]]) -> list[PairState]:
+        scored.append(score(pairs))
+        states = self._gather_object([pair.state for pair in scored[-1]])
+        self.accept_rate.update(states.count(PairState.LIVE), len(states))
+        return states
+
+    def _search_dataset(self, wanted: int, score: Score, scored: list[list[ScoredPair]]) -> list[PairState]:
+        """
+        Score the dataset in order, a step's worth at a time, until a live pair turns up or all were scored.
+
+        A search goes on where the last one ended, so that the last live pairs of a large dataset cost one pass
+        together and not one pass each.
+        """
+        dataset = self.stream.dataset
+        states: list[PairState] = []
+        if isinstance(dataset, IterableDataset):
+            return states
+        while len(states) < len(dataset) and PairState.LIVE not in states:
+            positions = [(self._search_position + offset) % len(dataset) for offset in range(wanted)]
+            self._search_position = (positions[-1] + 1) % len(dataset)
+            states += self._score_round(self._share([dataset[position] for position in positions]), score, scored)
+        return states
+
+    def _share(self, pairs: Pairs) -> Pairs:
+        """This rank's contiguous share."""
+        share = len(pairs) // self._num_processes
+        return pairs[self._process_index * share : (self._process_index + 1) * share]
+
+    def _metrics(self, states: list[PairState], wanted: int, rounds: int) -> dict[str, float]:
+        live = states.count(PairState.LIVE)
+        kept = min(live, wanted)
+        return {
+            "scored_pairs": len(states),
+            "kept_pairs": kept,
+            "accept_rate": live / len(states),
+            "rounds": rounds,
+            "dead_done": states.count(PairState.DONE),
+            "dead_stuck": states.count(PairState.STUCK),
+            "surplus": live - kept,
+            "exhausted": float(kept < wanted),
+        }
+
+    def _convergence(self, states: list[PairState]) -> str:
+        dataset, stuck = self.stream.dataset, states.count(PairState.STUCK)
+        if isinstance(dataset, IterableDataset):
+            covered = f"the {len(states)} pairs that pair_budget={self._budget:g} allows (the dataset has no known end)"
+        else:
+            covered = f"all {len(dataset)} pairs of the training dataset"
+        if stuck == 0:
+            return (
+                f"It has converged: of {covered}, every one is beyond both its bounds and has no gradient left. To go "
+                "on, widen epsilon and epsilon_high, lower pg_beta, or start anew with this policy as the reference."
+            )
+        return (
+            f"No gradient is left: of {covered}, every one is beyond its bounds, but {stuck} of {len(states)} that "
+            "were scored were cut off on the wrong side, by delta or by the largest exponent. Raise delta, or lower "
+            "the learning rate or pg_beta."
+        )
+
+    def _select(self, scored: list[list[ScoredPair]], states: list[PairState], wanted: int) -> list[ScoredPair]:
+        """Bring the first live pairs, and others where they are too few, to the ranks whose share they fall in."""
+        live = [index for index, state in enumerate(states) if state == PairState.LIVE][:wanted]
+        fillers = [index for index, state in enumerate(states) if state != PairState.LIVE][: wanted - len(live)]
+        position_of = {index: position for position, index in enumerate(live + fillers)}
+        chosen = []
+        first = 0
+        for pairs in scored:
+            start = first + self._process_index * len(pairs)
+            chosen += [(position_of[i], pair) for i, pair in enumerate(pairs, start) if i in position_of]
+            first += len(pairs) * self._num_processes
+        return exchange_rows(chosen, wanted, self._process_index, self._num_processes, self._gather_object)
