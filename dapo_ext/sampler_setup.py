@@ -1,6 +1,7 @@
 """Dynamic sampling put together for a trainer."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,9 @@ def _build_source(trainer, share: RankShare) -> PromptSource:
         dataset = trainer._remove_unused_columns(dataset, description="training")
     if args.prompt_selection == "uniform":
         return UniformPrompts(PromptStream(dataset, args.seed, trainer.shuffle_dataset), share, gather_object)
+    if share.batch_groups % share.num_processes != 0:
+        # Rounds of whole groups per rank could then stop short of a batch; a group straddles ranks as it does in TRL
+        share = replace(share, whole_groups=False)
     selector = PromptSelector(len(dataset), share.num_generations, share.batch_groups, args.seed, pass_rates)
     margin = CARRIED_MARGIN if args.carry_surplus else 0.0
     return PredictedPrompts(dataset, selector, share, gather_object, margin)
