@@ -10,7 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 TIMED = {"overhead": "step time beside TRL's trainer"}
-TRAINED = {"algorithms": "GRPO, GSPO, DAPO, PG-GRPO, DPO and PG-DPO from one warm start at equal generated tokens"}
+TRAINED = {
+    "algorithms": "GRPO, GSPO, DAPO, PG-GRPO, DPO and PG-DPO from one warm start at equal generated tokens",
+    "rollouts": "what filling a batch costs under five policies, on two pools",
+}
 
 
 def main() -> None:
@@ -18,7 +21,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="name", required=True)
     for name, summary in {**TIMED, **TRAINED}.items():
         command = commands.add_parser(name, help=summary, description=f"Measure {summary}.")
-        command.add_argument("--preset", default="quick", choices=["quick", "full"])
+        presets = ["quick", "small", "full"] if name == "algorithms" else ["quick", "full"]
+        command.add_argument("--preset", default="quick", choices=presets)
         command.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on (default: %(default)s)")
         command.add_argument("--out", required=True, help="JSON file to write")
         if name in TRAINED:

@@ -16,7 +16,6 @@ UPDATES_PER_GENERATION = 8
 SEQUENCES_PER_UPDATE = PROMPTS_PER_GENERATION * NUM_GENERATIONS // UPDATES_PER_GENERATION
 # The longest right answer without a redo has 39 tokens, and the punishment starts at 41
 SOFT_OVERLONG_CACHE = 8
-RATES = (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4)  # the same trials for every method
 
 ON_POLICY = {
     **SETTING,

@@ -24,7 +24,6 @@ from benchmarks.algorithm_rows import (
     METHODS,
     NUM_GENERATIONS,
     PROMPTS_PER_GENERATION,
-    RATES,
     UPDATES_PER_GENERATION,
     Method,
 )
@@ -49,8 +48,12 @@ class Preset:
     samples: int  # completions per prompt on the curve; twice as many at the end
 
 
+# Learning rates tried, the same for every method
+RATES = (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4)
+FEW_RATES = (1e-4, 3e-4)
 PRESETS = {
-    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), RATES[2:4], 16, 8, 256, 64, 1),
+    "quick": Preset(("grpo", "pg-grpo-0.1", "dpo", "pg-dpo"), (0,), FEW_RATES, 16, 8, 256, 64, 1),
+    "small": Preset(tuple(name for name in METHODS if name != "pg-grpo-0.03"), (0,), FEW_RATES, 64, 32, 512, 256, 2),
     "full": Preset(tuple(METHODS), (0, 1), RATES, 160, 40, 1024, 1024, 2),
 }
 START = "start"  # the row that trains nothing

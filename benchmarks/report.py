@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_overhead
+from benchmarks import report_algorithms, report_overhead, report_rollouts
+from benchmarks.ratio_family import plot_ratio_family
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ SECTIONS = {
         report_algorithms.LIMITS,
         "python -m benchmarks algorithms --preset full --seeds 3 --jobs 2 --out benchmarks/results/algorithms.json",
     ),
+    "rollouts": Section(
+        "What filling a batch costs",
+        report_rollouts.body,
+        report_rollouts.LIMITS,
+        "python -m benchmarks rollouts --preset full --seeds 3 --jobs 2 --out benchmarks/results/rollouts.json",
+    ),
     "overhead": Section(
         "What it costs beside TRL's trainer",
         report_overhead.body,
@@ -46,7 +53,8 @@ SECTIONS = {
         "python -m benchmarks overhead --preset full --out benchmarks/results/overhead.json",
     ),
 }
-PRESETS = ("full", "gpu", "quick")  # in the order of the page; a quick result is shown where there is nothing else
+# In the order of the page; a quick result is shown where there is nothing else
+PRESETS = ("full", "gpu", "small", "quick")
 PLOTS = "plots"
 HEAD = """\
 # Results
@@ -61,6 +69,7 @@ def run(results: str, out: str) -> None:
     out_dir = Path(out)
     plots = out_dir / PLOTS
     plots.mkdir(parents=True, exist_ok=True)
+    plot_ratio_family(plots / "ratio_family.png")
     (out_dir / "RESULTS.md").write_text(render(_load(Path(results)), plots))
 
 

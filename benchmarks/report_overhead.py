@@ -22,14 +22,14 @@ LIMITS = (
 
 def body(result: Mapping[str, Any], plots: Path) -> str:
     """Table of the step times."""
-    repeats = [repeat for entry in result["seeds"] for repeat in entry["median_step_seconds"]]
     rows = []
-    for name in repeats[0]:
+    for name in result["seeds"][0]["step_seconds"]:
         ratio = result["summary"].get(f"{name}_over_trl")
-        seconds = statistics.median(repeat[name] for repeat in repeats)
+        seconds = statistics.median(second for entry in result["seeds"] for second in entry["step_seconds"][name])
         rows.append([LABELS[name], f"{seconds:.3f}", with_interval(ratio) if ratio else "1"])
+    steps = sum(len(entry["step_seconds"]["trl"]) for entry in result["seeds"])
     intro = (
         "Seconds per optimizer step, generation included, of trainers that train on the same completions to the bit. "
-        f"Runs alternate; a ratio is formed within each of {len(repeats)} repeats, and its median is shown."
+        f"The trainers take turns; a ratio is formed within each of {steps} steps, and its median is shown."
     )
     return intro + "\n\n" + table(["trainer", "median seconds", "ratio to TRL"], rows)

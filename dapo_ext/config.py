@@ -1,4 +1,4 @@
-"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and nine fields."""
+"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and thirteen fields."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .refusal import refusal
+from .selection_checks import check_selection
 from .token_weight_checks import check_weighting
 
 
@@ -51,6 +52,19 @@ class DAPOConfig(GRPOConfig):
             What happens when the budget is spent before the batch is full. `"shrink"`: the batch keeps its shape, its
             dead rows leave loss, KL, metrics and denominator. `"raise"`: an error with the diagnosis. A batch without
             a single informative group never moves the weights: with `"shrink"` training then ends in good order.
+        carry_surplus (`bool`, *optional*, defaults to `True`):
+            Let informative groups beyond the batch wait for the next one instead of throwing them away. They are
+            scored by the policy that wrote them, so that their importance ratios are right when they are used.
+        max_staleness (`int`, *optional*, defaults to `1`):
+            Most generations that a group may wait. The oldest are used first.
+        prompt_selection (`str`, *optional*, defaults to `"uniform"`):
+            `"uniform"`: the prompts of the dataset in shuffled order. `"predictive"`: prompts whose groups will
+            probably be informative, by a running estimate of each prompt's pass rate; they replace the ones the
+            sampler of the parent hands out. One draw in 20 asks no estimate. Selection shifts the distribution of the
+            training prompts, so training rewards of different runs can no longer be compared: compare held-out ones.
+        pass_rate_column (`str`, *optional*):
+            Column of the dataset with offline pass rates in [0, 1] (`None` or NaN where unknown), from which
+            `"predictive"` starts. Without it, it starts from nothing.
 
         > Parameters that control the soft overlong punishment (equation 13 of the paper)
 
@@ -109,6 +123,27 @@ class DAPOConfig(GRPOConfig):
             "dead rows out of loss and denominator; 'raise' stops with the diagnosis."
         },
     )
+    carry_surplus: bool = field(
+        default=True,
+        metadata={
+            "help": "Let informative groups beyond the batch wait for the next one instead of throwing them away."
+        },
+    )
+    max_staleness: int = field(
+        default=1,
+        metadata={"help": "Most generations that an informative group beyond the batch may wait."},
+    )
+    prompt_selection: str = field(
+        default="uniform",
+        metadata={
+            "help": "'uniform': prompts in shuffled order. 'predictive': prompts whose groups will probably be "
+            "informative, by a running estimate of their pass rates; one draw in 20 asks no estimate."
+        },
+    )
+    pass_rate_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with offline pass rates in [0, 1] from which predictive selection starts."},
+    )
     soft_overlong_cache: float = field(
         default=0.2,
         metadata={
@@ -144,6 +179,7 @@ class DAPOConfig(GRPOConfig):
         self._refuse_sampling_values()
         self._refuse_punishment_values()
         self._refuse_objective_combinations()
+        check_selection(self)
         check_weighting(self)
 
     def _refuse_sampling_values(self):

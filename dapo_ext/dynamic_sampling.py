@@ -1,19 +1,21 @@
 """Dynamic sampling (DAPO, section 3.2): sample, score, select, refill until the batch holds informative groups only."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from accelerate.logging import get_logger
 
+from .checkpoint import SamplingState
 from .diagnosis import DeadGroups, GenerationBudgetExhausted, NoInformativeGroups, diagnose
 from .group_filter import Verdict, deciding_rewards, judge_groups
+from .group_pool import GroupPool, rank_slice
 from .ledger import Ledger, count_dead
-from .prompt_stream import PromptStream, prompt_key
-from .refill import AcceptRate, refill_size, shared_multiple
-from .rollouts import Round, SampledBatch, exchange_rows
+from .prompt_sources import Examples, PromptSource, RankShare
+from .refusal import refusal
+from .rollouts import Round, SampledBatch
+from .surplus import Choice, Surplus, choose_groups
+from .surplus_state import pack_surplus, unpack_surplus
 
 
 logger = get_logger(__name__)
@@ -21,7 +23,6 @@ logger = get_logger(__name__)
 # Shrunk batches in a row after which the user is told, once, what the matter is.
 SHRUNK_BEFORE_WARNING = 3
 
-Examples = list[dict[str, Any]]
 Report = Callable[[Round, dict[str, float]], None]
 
 
@@ -29,8 +30,7 @@ Report = Callable[[Round, dict[str, float]], None]
 class SamplingRules:
     """What dynamic sampling needs to know of the run; fixed for its whole length."""
 
-    batch_groups: int  # groups of a generation batch over all ranks, N
-    num_generations: int  # completions per group, G
+    share: RankShare  # groups of a batch, completions per group, ranks
     weights: torch.Tensor  # (F,), TRL's reward weights
     task_columns: list[int]  # reward functions that score the task, i.e. not the length
     deciding_columns: list[int]  # those of them that decide whether a group is informative
@@ -38,14 +38,12 @@ class SamplingRules:
     filter_truncated: bool  # truncated completions do not count (overlong filtering)
     generation_budget: float
     on_exhausted: str
-    num_processes: int = 1
-    process_index: int = 0
-    whole_groups: bool = False  # a refill gives every rank whole groups, because a reward function compares within them
+    max_staleness: int  # generations an informative group may wait; 0 where surplus is not carried
 
     @property
     def group_limit(self) -> int:
         """Most groups generated for one batch."""
-        return int(self.generation_budget * self.batch_groups)
+        return int(self.generation_budget * self.share.batch_groups)
 
 
 class DynamicSampler:
@@ -58,17 +56,26 @@ class DynamicSampler:
     Args:
         rules ([`SamplingRules`]):
             The run's settings.
-        stream ([`PromptStream`]):
-            Extra prompts.
+        prompts ([`PromptSource`]):
+            Chooses the prompts of every round.
         gather_object (`Callable`):
             Concatenates a list over ranks.
+
+    Attributes:
+        ledger ([`Ledger`]):
+            Totals over the run.
+        surplus ([`Surplus`]):
+            Informative groups that wait for the next batch.
+        generation (`int`):
+            Batches filled so far.
     """
 
-    def __init__(self, rules: SamplingRules, stream: PromptStream, gather_object: Callable[[list], list]):
+    def __init__(self, rules: SamplingRules, prompts: PromptSource, gather_object: Callable[[list], list]):
         self.rules = rules
-        self.stream = stream
+        self.prompts = prompts
         self.ledger = Ledger()
-        self.accept_rate = AcceptRate()
+        self.surplus = Surplus()
+        self.generation = 0
         self._gather_object = gather_object
 
     def fill(self, examples: Examples, roll_out: Callable[[Examples], Round], report: Report) -> SampledBatch:
@@ -91,50 +98,56 @@ class DynamicSampler:
             GenerationBudgetExhausted: the batch is not full and `on_exhausted="raise"`.
             NoInformativeGroups: not one group was informative.
         """
-        rules, wanted = self.rules, self.rules.batch_groups
-        ranks = rules.num_processes
-        multiple = ranks if rules.whole_groups else shared_multiple(ranks, rules.num_generations)
-        seen = set(self._gather_object([prompt_key(example) for example in examples]))
+        rules, waiting = self.rules, self.surplus.keys
+        self.generation += 1
+        missing = rules.share.batch_groups - len(waiting)
+        drawn = self.prompts.first(examples, missing, waiting, rules.group_limit)
         rounds: list[Round] = []
+        keys = []
         verdicts = torch.empty(0, dtype=torch.long)
-        self.accept_rate.age()
-        while True:
-            rounds.append(roll_out(examples))
+        while drawn is not None:
+            rounds.append(roll_out(drawn.examples))
+            keys += drawn.keys
             fresh = self._judge(rounds[-1])
             verdicts = torch.cat([verdicts, fresh])
-            informative = (verdicts == Verdict.INFORMATIVE).sum().item()
-            self.accept_rate.update((fresh == Verdict.INFORMATIVE).sum().item(), fresh.numel())
-            if informative >= wanted:
-                break
-            budget_left = rules.group_limit - verdicts.numel()
-            size = refill_size(wanted - informative, self.accept_rate.value, wanted, budget_left, multiple)
-            if size == 0:
-                break
-            extra = self.stream.draw(size, avoid=seen)
-            seen.update(prompt_key(example) for example in extra)
-            examples = self._share(extra)
-        return self._finish(rounds, verdicts, report)
+            missing -= (fresh == Verdict.INFORMATIVE).sum().item()
+            drawn = self.prompts.refill(missing, rules.group_limit - verdicts.numel()) if missing > 0 else None
+        return self._finish(rounds, verdicts, keys, report)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the next batch depends on, in plain types."""
-        return {
-            "prompt_stream": self.stream.state_dict(),
-            "accept_rate": asdict(self.accept_rate),
+    def state(self) -> SamplingState:
+        """Everything the next batch depends on; called on every rank."""
+        rows = self._gather_object([row for part in self.surplus.parts for row in part.rows])
+        values = {
+            "prompt_selection": self.prompts.name,
+            "generation": self.generation,
+            "prompts": self.prompts.state_dict(),
             "ledger": self.ledger.state_dict(),
         }
+        return SamplingState(values, self.prompts.array_state(), *(pack_surplus(self.surplus, rows) if rows else ()))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from [`state_dict`]."""
-        self.stream.load_state_dict(state["prompt_stream"])
-        self.accept_rate = AcceptRate(**state["accept_rate"])
-        self.ledger.load_state_dict(state["ledger"])
+    def load_state(self, state: SamplingState) -> None:
+        """
+        Continue from [`state`].
 
-    def _share(self, groups: Examples) -> Examples:
-        """This rank's contiguous share of the rows of some groups; every row is an object of its own."""
-        rules = self.rules
-        share = len(groups) * rules.num_generations // rules.num_processes
-        rows = range(rules.process_index * share, (rules.process_index + 1) * share)
-        return [copy.deepcopy(groups[row // rules.num_generations]) for row in rows]
+        Raises:
+            ValueError: when the prompts were selected in another way, or from a dataset of another size.
+        """
+        values, share = state.values, self.rules.share
+        if values["prompt_selection"] != self.prompts.name:
+            raise refusal(
+                "prompt_selection",
+                self.prompts.name,
+                f"the checkpoint was written with {values['prompt_selection']!r} and knows nothing of the other",
+                "resume as the run began, or start a new run from the checkpoint's weights",
+            )
+        self.generation = values["generation"]
+        self.prompts.load_state_dict(values["prompts"], state.arrays)
+        self.ledger.load_state_dict(values["ledger"])
+        self.surplus = Surplus()
+        if state.waiting is not None:
+            oldest = self.generation + 1 - self.rules.max_staleness
+            waiting = (state.waiting, state.waiting_arrays, state.waiting_examples)
+            self.surplus = unpack_surplus(*waiting, oldest, share.process_index, share.num_processes)
 
     def _counting_rewards(self, part: Round) -> torch.Tensor:
         """Deciding reward of each completion, NaN where it does not count."""
@@ -144,31 +157,66 @@ class DynamicSampler:
     def _judge(self, part: Round) -> torch.Tensor:
         rewards = self._counting_rewards(part)
         self.ledger.reward_range.update(rewards)
-        return judge_groups(rewards, self.rules.num_generations, self.rules.filter_tolerance)
+        verdicts = judge_groups(rewards, self.rules.share.num_generations, self.rules.filter_tolerance)
+        self.prompts.learn(rewards, verdicts, self.ledger.reward_range.bounds(self.rules.filter_tolerance))
+        return verdicts
 
-    def _finish(self, rounds: list[Round], verdicts: torch.Tensor, report: Report) -> SampledBatch:
+    def _finish(self, rounds: list[Round], verdicts: torch.Tensor, keys: list, report: Report) -> SampledBatch:
         """Count, report, and hand out the first informative groups, or say why there are too few."""
-        rules, wanted = self.rules, self.rules.batch_groups
+        rules, wanted = self.rules, self.rules.share.batch_groups
         generated = Round.join(rounds)
+        choice = choose_groups(verdicts, self.surplus.written_at, self.generation, wanted, rules.max_staleness)
         bounds = self.ledger.reward_range.bounds(rules.filter_tolerance)
-        dead = count_dead(self._counting_rewards(generated), verdicts, rules.num_generations, bounds)
-        informative = (verdicts == Verdict.INFORMATIVE).nonzero().flatten()
-        kept = informative[:wanted]
-        self._count(generated, verdicts.numel(), len(kept))
-        report(generated, self._metrics(generated, verdicts, kept, dead, len(rounds)))
-        if len(kept) < wanted:
-            diagnosis = diagnose(dead, len(kept), wanted, verdicts.numel(), rules.generation_budget)
+        dead = count_dead(self._counting_rewards(generated), verdicts, rules.share.num_generations, bounds)
+        pool = self._pool(rounds)
+        self._count(generated, verdicts.numel(), len(choice.kept))
+        report(
+            generated, {**self._metrics(generated, verdicts, pool, choice, dead, len(rounds)), **self.prompts.metrics()}
+        )
+        if len(choice.kept) < wanted:
+            diagnosis = diagnose(dead, len(choice.kept), wanted, verdicts.numel(), rules.generation_budget)
             if rules.on_exhausted == "raise":
                 raise GenerationBudgetExhausted(diagnosis)
-            if len(kept) == 0:
+            if len(choice.kept) == 0:
                 raise NoInformativeGroups(diagnosis)
             if self.ledger.shrunk_in_a_row == SHRUNK_BEFORE_WARNING:
                 logger.warning(f"{SHRUNK_BEFORE_WARNING} batches in a row were shrunk. {diagnosis}")
-        fillers = (verdicts != Verdict.INFORMATIVE).nonzero().flatten()[: wanted - len(kept)]
-        return self._select(rounds, generated, kept, fillers)
+        return self._hand_out(generated, pool, choice, self.surplus.keys + keys)
+
+    def _pool(self, rounds: list[Round]) -> GroupPool:
+        """Groups in the order of [`choose_groups`]: those that waited, then those just generated."""
+        waited = [part.to(rounds[0].lengths.device) for part in self.surplus.parts]
+        share = self.rules.share
+        return GroupPool(
+            waited + rounds, share.num_generations, share.process_index, share.num_processes, self._gather_object
+        )
+
+    def _hand_out(self, generated: Round, pool: GroupPool, choice: Choice, keys: list) -> SampledBatch:
+        """Bring the rows of the batch, and those that wait, to the ranks whose share they fall in."""
+        rules = self.rules
+        live_rows = len(choice.kept) * rules.share.num_generations
+        batch = pool.take(torch.cat([choice.kept, choice.fillers]))
+        rewards = batch.rewards_per_func.clone()
+        rewards[live_rows:] = torch.nan
+        if rules.filter_truncated:
+            rewards[batch.truncated] = torch.nan
+        first = rank_slice(len(rewards), rules.share.process_index, rules.share.num_processes).start
+        for position, row in enumerate(batch.rows, first):
+            row.kept = position < live_rows
+        waiting = pool.take(choice.staying)
+        self.surplus = Surplus([waiting], choice.staying_written_at, [keys[group] for group in choice.staying])
+        return SampledBatch(
+            rows=batch.rows,
+            rewards_per_func=rewards,
+            dropped=pool.rest(torch.cat([choice.kept, choice.fillers, choice.staying])),
+            generated=generated,
+            carried_groups=choice.carried,
+            waiting=waiting.rows,
+            num_waiting=len(choice.staying) * rules.share.num_generations,
+        )
 
     def _count(self, generated: Round, groups: int, kept: int) -> None:
-        ledger, wanted = self.ledger, self.rules.batch_groups
+        ledger, wanted = self.ledger, self.rules.share.batch_groups
         ledger.generated_groups += groups
         ledger.generated_tokens += generated.lengths.sum().item()
         ledger.trained_groups += wanted if kept else 0
@@ -176,49 +224,27 @@ class DynamicSampler:
         ledger.shrunk_in_a_row = ledger.shrunk_in_a_row + 1 if kept < wanted else 0
 
     def _metrics(
-        self, generated: Round, verdicts: torch.Tensor, kept: torch.Tensor, dead: DeadGroups, rounds: int
+        self, generated: Round, verdicts: torch.Tensor, pool: GroupPool, choice: Choice, dead: DeadGroups, rounds: int
     ) -> dict[str, float]:
-        rules = self.rules
-        informative = (verdicts == Verdict.INFORMATIVE).sum().item()
-        task = deciding_rewards(generated.rewards_per_func.cpu(), rules.weights, rules.task_columns)
-        by_group = task.view(-1, rules.num_generations)
-        return {
+        kept, tokens = len(choice.kept), generated.lengths.sum().item()
+        values = {
             "generated_groups": verdicts.numel(),
-            "kept_groups": len(kept),
-            "accept_rate": informative / verdicts.numel(),
+            "kept_groups": kept,
+            "accept_rate": (verdicts == Verdict.INFORMATIVE).double().mean().item(),
             "rounds": rounds,
             "dead_all_correct": dead.all_correct,
             "dead_all_wrong": dead.all_wrong,
-            "surplus": informative - len(kept),
-            "exhausted": float(len(kept) < rules.batch_groups),
-            "reward_all": by_group.nanmean().item(),
-            "reward_kept": by_group[kept].nanmean().item(),
-            "tokens_per_kept_group": generated.lengths.sum().item() / len(kept) if len(kept) else torch.nan,
+            "surplus": choice.surplus,
+            "staleness_max": choice.staleness_max,
+            "dropped_stale": choice.dropped_stale,
+            "exhausted": float(kept < self.rules.share.batch_groups),
+            "reward_all": self._task_rewards(generated).nanmean().item(),
+            "reward_kept": self._task_rewards(pool.joined)[choice.kept].nanmean().item(),
+            "tokens_per_kept_group": tokens / kept if kept else torch.nan,
         }
+        return {f"dynamic_sampling/{name}": value for name, value in values.items()}
 
-    def _select(self, rounds: list[Round], generated: Round, kept: torch.Tensor, fillers: torch.Tensor) -> SampledBatch:
-        """Bring the rows of the chosen groups to the ranks whose share they fall in."""
-        rules, size = self.rules, self.rules.num_generations
-        groups = torch.cat([kept, fillers])
-        rows = (groups.unsqueeze(1) * size + torch.arange(size)).flatten()  # (N * G,), positions in `generated`
-        position_of = {row: position for position, row in enumerate(rows.tolist())}
-
-        rewards = generated.rewards_per_func[rows.to(generated.rewards_per_func.device)].clone()
-        rewards[len(kept) * size :] = torch.nan
-        if rules.filter_truncated:
-            rewards[generated.truncated[rows.to(generated.truncated.device)]] = torch.nan
-
-        chosen, dropped = [], []
-        first = 0
-        for part in rounds:
-            start = first + rules.process_index * len(part.rows)
-            for row, rollout in enumerate(part.rows, start):
-                position = position_of.get(row)
-                if position is None:
-                    dropped.append(rollout)
-                else:
-                    rollout.kept = position < len(kept) * size
-                    chosen.append((position, rollout))
-            first += part.lengths.numel()
-        share = exchange_rows(chosen, len(rows), rules.process_index, rules.num_processes, self._gather_object)
-        return SampledBatch(rows=share, rewards_per_func=rewards, dropped=dropped, generated=generated)
+    def _task_rewards(self, part: Round) -> torch.Tensor:
+        """Task reward of each completion, one row for each group."""
+        rewards = deciding_rewards(part.rewards_per_func.cpu(), self.rules.weights, self.rules.task_columns)
+        return rewards.view(-1, self.rules.share.num_generations)

@@ -1,10 +1,10 @@
 """What a trainer that refills its batches adds to a run: an early end in good order, and state in the checkpoint."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from accelerate.logging import get_logger
 
-from .checkpoint import load_state, save_state
+from .checkpoint import SamplingState, load_state, save_state
 
 
 logger = get_logger(__name__)
@@ -15,11 +15,13 @@ class NothingToTrainOn(RuntimeError):
 
 
 class Stateful(Protocol):
-    """What belongs in a checkpoint, in plain types."""
+    """What belongs in a checkpoint."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state(self) -> SamplingState:
+        """Everything the next batch depends on; called on every rank."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state(self, state: SamplingState) -> None:
+        """Continue from [`state`]."""
 
 
 class RefillingRun:
@@ -51,12 +53,15 @@ class RefillingRun:
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
-        if self.sampler is not None and self.args.should_save:
-            save_state(self._get_output_dir(trial=trial), self.state.global_step, self.sampler.state_dict())
+        if self.sampler is not None:
+            state = self.sampler.state()  # on every rank
+            if self.args.should_save:
+                features = getattr(self.train_dataset, "features", None)
+                save_state(self._get_output_dir(trial=trial), self.state.global_step, state, features)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.sampler is not None and checkpoint is not None:
             state = load_state(checkpoint)
             if state is not None:
-                self.sampler.load_state_dict(state)
+                self.sampler.load_state(state)

@@ -18,6 +18,8 @@ class Rollout:
     rewards: list[float]  # one for each reward function, NaN where it gave none
     extra: dict[str, Any] = field(default_factory=dict)  # columns a reward function pushed with `log_extra`
     kept: bool = False  # in a group that is trained on
+    # Of the completion's tokens under the policy that wrote them; only of rows that wait for a later batch
+    old_per_token_logps: list[float] | None = None
 
 
 @dataclass
@@ -25,7 +27,8 @@ class Round:
     """
     What one call of the generator gave: the local rows, and what is known of all rows on every rank.
 
-    `rows` holds this rank's contiguous share of the round's `R * G` rows; the tensors hold all of them, in order.
+    `rows` holds this rank's contiguous share of the round's `R * G` rows, see [`rank_slice`]; the tensors hold all of
+    them, in order.
     """
 
     rows: list[Rollout]
@@ -43,6 +46,10 @@ class Round:
             truncated=torch.cat([part.truncated for part in rounds]),
         )
 
+    def to(self, device: torch.device) -> "Round":
+        """The same round with its tensors on a device."""
+        return Round(self.rows, self.rewards_per_func.to(device), self.lengths.to(device), self.truncated.to(device))
+
 
 @dataclass
 class SampledBatch:
@@ -50,8 +57,11 @@ class SampledBatch:
 
     rows: list[Rollout]  # this rank's contiguous share of the batch's N * G rows
     rewards_per_func: torch.Tensor  # (N * G, F); rows without a training signal are NaN throughout
-    dropped: list[Rollout]  # rows generated on this rank that are in no rank's share
+    dropped: list[Rollout]  # rows of this rank that are in no rank's share, now or later
     generated: Round  # all rounds joined: this rank's rows, and the tensors over every rank
+    carried_groups: int  # groups of the batch, on all ranks, that an earlier policy wrote
+    waiting: list[Rollout]  # this rank's share of the rows that wait for a later batch
+    num_waiting: int  # their number over all ranks
 
 
 def make_rows(
@@ -98,33 +108,3 @@ def make_rows(
         )
         for i, example in enumerate(examples)
     ]
-
-
-def exchange_rows(
-    chosen: list[tuple[int, Rollout]], num_rows: int, process_index: int, num_processes: int, gather_object
-) -> list[Rollout]:
-    """
-    Give every rank its contiguous share of a batch whose rows were generated on any rank.
-
-    Args:
-        chosen (`list[tuple[int, Rollout]]`):
-            This rank's chosen rows with their position in the batch.
-        num_rows (`int`):
-            Rows of the whole batch; a multiple of `num_processes`.
-        process_index (`int`), num_processes (`int`):
-            This rank and the number of ranks.
-        gather_object (`Callable`):
-            Concatenates a list over ranks. Called once on every rank, whatever it has to send.
-
-    Returns:
-        `list[Rollout]`: rows `process_index * n` to `(process_index + 1) * n` of the batch, with `n = num_rows /
-        num_processes`.
-    """
-    share = num_rows // num_processes
-    mine = {position: row for position, row in chosen if position // share == process_index}
-    if num_processes > 1:
-        # Only rows that change their rank travel
-        moving = [(position, row) for position, row in chosen if position // share != process_index]
-        mine.update(item for item in gather_object(moving) if item[0] // share == process_index)
-    start = process_index * share
-    return [mine[position] for position in range(start, start + share)]

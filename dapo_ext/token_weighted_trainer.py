@@ -23,7 +23,8 @@ class TokenWeightedTrainer(GRPOTrainer):
 
     The weights are formed once per generation, when the policy is still the one that generated, and multiplied into
     the advantages; the parent's loss takes advantages of shape `(B, T)`. The KL term, the entropy bonus and the
-    evaluation are not weighted. `token_weights.py` holds the mathematics.
+    evaluation are not weighted. `token_weights.py` holds the mathematics. Of groups that waited (`carry_surplus`) the
+    log-probabilities are those of the policy that wrote them, the entropies those of the policy at hand.
     """
 
     def __init__(self, *trl_args, token_weight_fn: Callable[..., torch.Tensor] | None = None, **trl_kwargs):

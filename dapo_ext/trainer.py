@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
 from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
@@ -15,18 +14,18 @@ from trl.trainer.utils import get_config_model_id
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
-from .dynamic_sampling import DynamicSampler, SamplingRules
 from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
-from .prompt_stream import PromptStream
+from .old_logps import KeepsOldLogps
 from .refilling_run import RefillingRun
 from .refusal import refusal
 from .reward_checks import refuse_infinite, withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
+from .sampler_setup import build_sampler
 from .token_weighted_trainer import TokenWeightedTrainer
-from .trainer_checks import check_trainer, find_comparing_rewards, find_deciding_columns, warn_of_comparisons
+from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
+class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -45,6 +44,11 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
       log-probabilities, advantages and the vLLM correction stay the parent's. Nothing is computed for the rest. Steps,
       epochs, learning-rate schedule and progress bar count optimizer steps as in TRL; what was drawn beyond them is in
       the metrics under `dynamic_sampling/`. Evaluation is never filtered or punished.
+    - **Surplus** (`carry_surplus`). Informative groups beyond the batch wait for the next one, with the
+      log-probabilities of the policy that wrote them: ratio, clipping and vLLM correction are against that policy.
+    - **Prompt selection** (`prompt_selection="predictive"`). The prompts of every round are chosen by a running
+      estimate of their pass rates, in place of those the parent's sampler hands out. That shifts the distribution of
+      the training prompts: training rewards of different runs can no longer be compared, held-out ones can.
     - **Token mean.** `sum_i sum_t m_it l_it / sum_i sum_t m_it` with the denominator counted over the whole optimizer
       step: all ranks, all micro-batches, without truncated completions that are filtered and without dead rows. TRL
       divides by the token count of the generation batch scaled to the step, which is the mean step and not this one.
@@ -113,7 +117,7 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
         self._punishment_column: int | None = None
         if args.soft_overlong_tokens:
             self._add_punishment(args)
-        self.sampler = self._build_sampler(args, task_columns) if args.dynamic_sampling else None
+        self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
         self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
@@ -128,29 +132,6 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
         self.reward_processing_classes = [*self.reward_processing_classes, None]
         self.reward_weights = torch.cat([self.reward_weights, torch.tensor([args.soft_overlong_weight])])
 
-    def _build_sampler(self, args: DAPOConfig, task_columns: list[int]) -> DynamicSampler:
-        dataset = self.train_dataset
-        if isinstance(dataset, Dataset):
-            dataset = self._remove_unused_columns(dataset, description="training")
-        deciding_columns = find_deciding_columns(self, args.filter_rewards, task_columns)
-        comparing = find_comparing_rewards(self)
-        warn_of_comparisons(self, deciding_columns, comparing)
-        rules = SamplingRules(
-            batch_groups=args.generation_batch_size // self.num_generations,
-            num_generations=self.num_generations,
-            weights=self.reward_weights,
-            task_columns=task_columns,
-            deciding_columns=deciding_columns,
-            filter_tolerance=args.filter_tolerance,
-            filter_truncated=args.mask_truncated_completions,
-            generation_budget=args.generation_budget,
-            on_exhausted=args.on_exhausted,
-            num_processes=self.accelerator.num_processes,
-            process_index=self.accelerator.process_index,
-            whole_groups=bool(comparing),
-        )
-        return DynamicSampler(rules, PromptStream(dataset, args.seed, self.shuffle_dataset), gather_object)
-
     # ---- Generation: the parent's method runs on what was sampled ----
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -162,6 +143,7 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
                 self._replace_reward_metrics(self._seen_rewards)
         else:
             sampled = self.sampler.fill(inputs, self._roll_out, self._report_sampling)
+            self._score_waiting(sampled)
             if self.log_completions:
                 clear_table(self._logs)
             with self._replaying(sampled):
@@ -205,8 +187,8 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
     def _report_sampling(self, generated: Round, values: dict[str, float]) -> None:
         metrics = self._metrics["train"]
         for name, value in values.items():
-            metrics[f"dynamic_sampling/{name}"].append(value)
-        replace_completion_metrics(metrics, generated, rounds=int(values["rounds"]))
+            metrics[name].append(value)
+        replace_completion_metrics(metrics, generated, rounds=int(values["dynamic_sampling/rounds"]))
 
     def _gather_truncated(self, completion_ids: list[list[int]]) -> torch.Tensor:
         """Which completions of all ranks did not end by themselves, by the parent's criterion."""
@@ -217,10 +199,11 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer):
     @contextmanager
     def _replaying(self, sampled: SampledBatch) -> Iterator[None]:
         self._replay = sampled
+        self._carried_rows = sampled.rows if sampled.carried_groups else None
         try:
             yield
         finally:
-            self._replay = None
+            self._replay = self._carried_rows = None
 
     def _generate(self, prompts: list) -> tuple:
         if self._replay is None:

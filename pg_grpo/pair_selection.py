@@ -7,10 +7,11 @@ from typing import Any
 
 from datasets import IterableDataset
 
+from dapo_ext.checkpoint import SamplingState
+from dapo_ext.group_pool import exchange_rows
 from dapo_ext.prompt_stream import PromptStream
 from dapo_ext.refill import AcceptRate, refill_size
 from dapo_ext.refilling_run import NothingToTrainOn
-from dapo_ext.rollouts import exchange_rows
 
 from .pair_loss import PairState
 
@@ -121,19 +122,20 @@ class PairSelector:
             raise PairsConverged(self._convergence(states))
         return self._select(scored, states, wanted)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the next step depends on, in plain types."""
-        return {
+    def state(self) -> SamplingState:
+        """Everything the next step depends on."""
+        values = {
             "pair_stream": self.stream.state_dict(),
             "accept_rate": asdict(self.accept_rate),
             "search_position": self._search_position,
         }
+        return SamplingState(values)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from [`state_dict`]."""
-        self.stream.load_state_dict(state["pair_stream"])
-        self.accept_rate = AcceptRate(**state["accept_rate"])
-        self._search_position = state["search_position"]
+    def load_state(self, state: SamplingState) -> None:
+        """Continue from [`state`]."""
+        self.stream.load_state_dict(state.values["pair_stream"])
+        self.accept_rate = AcceptRate(**state.values["accept_rate"])
+        self._search_position = state.values["search_position"]
 
     def _score_round(self, pairs: Pairs, score: Score, scored: list[list[ScoredPair]]) -> list[PairState]:
         scored.append(score(pairs))

@@ -116,7 +116,7 @@ def test_the_reported_runs_take_the_rate_their_trials_chose(tmp_path, monkeypatc
 
     def run_in_stages(specs, work, store, warm_starts, jobs):
         asked.append(specs)
-        best = {"grpo": 2e-4, "pg-grpo-0.1": 1e-4, "dpo": 2e-4, "pg-dpo": 1e-4}
+        best = {"grpo": 3e-4, "pg-grpo-0.1": 1e-4, "dpo": 3e-4, "pg-dpo": 1e-4}
         return [record(spec, 0.5 if spec.changes.get("learning_rate") == best.get(spec.row) else 0.4) for spec in specs]
 
     monkeypatch.setattr(algorithms, "run_all", run_in_stages)
@@ -124,13 +124,13 @@ def test_the_reported_runs_take_the_rate_their_trials_chose(tmp_path, monkeypatc
     trials, reported = asked
     assert len(trials) == 4 * 2
     assert {(s.row, s.changes["learning_rate"]) for s in reported if s.row != START} == {
-        ("grpo", 2e-4),
+        ("grpo", 3e-4),
         ("pg-grpo-0.1", 1e-4),
-        ("dpo", 2e-4),
+        ("dpo", 3e-4),
         ("pg-dpo", 1e-4),
     }
     assert [entry["seed"] for entry in result["seeds"]] == [0, 1]
-    assert result["summary"]["learning_rates"]["grpo"] == {"trials": [[1e-4, 0.4], [2e-4, 0.5]], "chosen": 2e-4}
+    assert result["summary"]["learning_rates"]["grpo"] == {"trials": [[1e-4, 0.4], [3e-4, 0.5]], "chosen": 3e-4}
     report.run(str(tmp_path), str(tmp_path / "page"))
     assert "**0.500**" in (tmp_path / "page" / "RESULTS.md").read_text()
 

@@ -11,11 +11,20 @@ import pytest
 import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig
-from transformers import BitsAndBytesConfig, Qwen3ForCausalLM, TrainerCallback, TrainingArguments
+from transformers import (
+    BitsAndBytesConfig,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    TrainerCallback,
+    TrainingArguments,
+)
 from trl import DPOConfig, DPOTrainer, TrlParser
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from dapo_ext.playground.policy import build_policy, build_tokenizer
 from pg_grpo import PGDPOConfig, PGDPOTrainer
+from pg_grpo.pair_dataset import trained_tokens
 from tests.tiny import SMALL, logged, weights
 from tests.tiny_pairs import DEFAULTS, dpo_trainer, pairs, pg_dpo_trainer
 
@@ -68,14 +77,16 @@ def test_the_loss_is_that_of_independent_log_probabilities_and_loops(tmp_path):
     """Forward pass, mask, reference and mean, each redone without TRL's code."""
     changes = {"pg_beta": 0.4, "pg_length_exponent": 0.5, "epsilon": 0.1, "epsilon_high": 0.3, "delta": 1.2}
     for aggregation in ("sequence", "token"):
-        trainer = pg_dpo_trainer(tmp_path, trainer_args=far_reference(), pg_aggregation=aggregation, **changes)
-        rows = [trainer.train_dataset[i] for i in range(6)]
+        # Without a prompt the first token of a completion has no log-probability
+        dataset = Dataset.from_list([{"prompt": "", "chosen": "123", "rejected": "4"}, *pairs(5)])
+        trainer = pg_dpo_trainer(tmp_path, dataset, far_reference(), pg_aggregation=aggregation, **changes)
+        rows = list(trainer.train_dataset)
         loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
         total, divisor = 0.0, 0.0
         for row in rows:
             for side, advantage in (("chosen", 1), ("rejected", -1)):
                 ids = torch.tensor([row["prompt_ids"] + row[f"{side}_ids"]])
-                length = len(row[f"{side}_ids"])
+                length = min(len(row[f"{side}_ids"]), ids.numel() - 1)
                 logps = [
                     model(input_ids=ids).logits.double().log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[-length:]
                     for model in (trainer.model, trainer.ref_model)
@@ -253,6 +264,28 @@ def test_a_synchronized_reference_brings_the_ratio_back_to_one(tmp_path):
     assert logged(fixed, "pg_dpo/chosen_ratio_mean")[2] != pytest.approx(1.0, abs=1e-3)
 
 
+def test_the_load_balancing_loss_of_a_mixture_of_experts_is_added(tmp_path):
+    config = Qwen3MoeConfig(
+        vocab_size=20,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        output_router_logits=True,
+        **SMALL,
+    )
+    torch.manual_seed(0)
+    model = Qwen3MoeForCausalLM(config)
+    losses = {}
+    for coefficient in (0.0, 0.5):
+        trainer = pg_dpo_trainer(
+            tmp_path, None, {"model": copy.deepcopy(model)}, router_aux_loss_coef=coefficient, max_steps=1
+        )
+        trainer.train()
+        losses[coefficient] = logged(trainer, "loss")[0]
+    assert losses[0.5] - losses[0.0] == pytest.approx(0.5 * logged(trainer, "aux_loss")[0], rel=1e-4)
+    assert logged(trainer, "aux_loss")[0] > 0
+
+
 def test_resuming_equals_not_stopping(tmp_path):
     changes = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
     whole = pg_dpo_trainer(tmp_path / "whole", **changes)
@@ -287,6 +320,24 @@ def test_pairs_that_truncation_makes_equal_are_dropped(tmp_path):
     assert trainer.train_dataset["chosen"] == ["445<eos>"]
     with pytest.raises(ValueError, match=r"`train_dataset='1 pairs'`.*not one has a chosen that differs"):
         pg_dpo_trainer(tmp_path, Dataset.from_list(rows[:1]), max_length=5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "mode", "expected"),
+    [
+        ([1, 2], [3, 4, 5], "keep_start", ([1, 2, 3, 4], 2)),
+        ([1, 2], [3, 4, 5], "keep_end", ([2, 3, 4, 5], 3)),
+        ([], [3, 4, 5, 6, 7], "keep_start", ([3, 4, 5, 6], 3)),
+        ([1], [3, 4, 5, 6], "keep_end", ([3, 4, 5, 6], 3)),
+        ([1, 2, 3, 4], [5], "keep_start", ([1, 2, 3, 4], 0)),
+        ([], [5], "keep_start", ([5], 0)),
+    ],
+)
+def test_tokens_that_are_trained_on_are_those_the_collator_keeps(prompt, completion, mode, expected):
+    assert trained_tokens(prompt, completion, 4, mode) == expected
+    collator = DataCollatorForPreference(pad_token_id=0, max_length=4, truncation_mode=mode)
+    batch = collator([{"prompt_ids": prompt, "chosen_ids": completion, "rejected_ids": completion}])
+    assert (batch["input_ids"][0].tolist(), batch["completion_mask"][0, 1:].sum()) == expected
 
 
 def test_an_empty_completion_is_an_error_that_names_the_pair(tmp_path):

@@ -86,6 +86,13 @@ def test_the_budget_is_never_exceeded_and_places_left_over_hold_dead_pairs():
     assert (reported["kept_pairs"], reported["exhausted"]) == (1, 1.0)
 
 
+def test_the_accept_rate_forgets():
+    chosen_by = selector(20)
+    for _ in range(2):
+        fill(chosen_by, [0, 1, 2, 3], lambda i: LIVE)
+    assert (chosen_by.accept_rate.kept, chosen_by.accept_rate.generated) == (7.2, 7.2)  # 0.8 * 4 + 4
+
+
 def test_the_last_live_pair_of_a_dataset_is_found_beyond_the_budget():
     chosen_by = selector(101)
     filled, asked, _ = fill(chosen_by, [0, 1, 2, 3], lambda i: LIVE if i == 77 else DONE)
@@ -138,6 +145,16 @@ def test_while_every_pair_is_live_training_is_the_same_to_the_bit(tmp_path):
         final.append(weights(trainer))
     assert logged(trainer, "dynamic_pairs/accept_rate") == [1.0] * 4
     assert torch.equal(final[0], final[1])
+
+
+def test_pairs_are_scored_without_dropout(tmp_path):
+    trainer = pg_dpo_trainer(tmp_path, dynamic_pairs=True)
+    modes, score = [], trainer._score
+    trainer._score = lambda rows: modes.append(trainer.model.training) or score(rows)
+    batches = trained_batches(trainer)
+    trainer.train()
+    assert modes == [False] * 3
+    assert len(batches) == 6
 
 
 @pytest.mark.parametrize("precompute", [False, True])
@@ -223,4 +240,4 @@ def test_resuming_equals_not_stopping(tmp_path):
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
     assert sum(logged(whole, "dynamic_pairs/dead_done")[:6]) > 0
     assert torch.equal(weights(resumed), weights(whole))
-    assert resumed.sampler.state_dict() == whole.sampler.state_dict()
+    assert resumed.sampler.state() == whole.sampler.state()

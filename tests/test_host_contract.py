@@ -15,6 +15,7 @@ from trl.trainer import grpo_trainer
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.config import CLIPPED_LOSSES, ROW_MEAN_LOSSES
 from dapo_ext.host_metrics import COMPLETION_METRICS
+from dapo_ext.old_logps import KeepsOldLogps
 from tests.test_config import REFUSED
 from tests.test_parity import OBJECTIVE_OPTIONS
 from tests.tiny import DEFAULTS, _build, distinct, prompts
@@ -46,6 +47,10 @@ RELIED_UPON = {
         "advantages = torch.nan_to_num(advantages, nan=0.0)",
         'output["tool_mask"] = tool_mask',
         "self._pending_extra_logs.clear()",
+        "generate_every = self.args.steps_per_generation * self.num_iterations",
+        "if self.args.gradient_accumulation_steps % generate_every != 0 or ( "
+        "self.use_vllm and self.vllm_importance_sampling_correction ):",
+        'if old_per_token_logps is not None: output["old_per_token_logps"] = old_per_token_logps',
     ],
     "_prepare_inputs": [
         "self._step % generate_every == 0 or self._buffered_inputs is None",
@@ -131,6 +136,19 @@ def test_relied_upon_source(name, text):
     assert text in flat(getattr(GRPOTrainer, name))
 
 
+def test_the_policy_is_scored_before_anything_else_and_the_vllm_correction_is_formed_from_it():
+    text = flat(GRPOTrainer._generate_and_score_completions)
+    order = [
+        "old_per_token_logps, _, _ = self._get_per_token_logps_and_entropies( self.model,",
+        "per_token_logps_diff = (old_per_token_logps - sampling_per_token_logps) * mask",
+        "ref_per_token_logps, _, _ = self._get_per_token_logps_and_entropies(",
+    ]
+    positions = [text.index(part) for part in order]
+    assert positions == sorted(positions)
+    assert text.index("self._get_per_token_logps_and_entropies(") > positions[0]
+    assert "return logps, entropies, aux_loss" in flat(GRPOTrainer._get_per_token_logps_and_entropies)
+
+
 def test_metric_names():
     generate = flat(GRPOTrainer._generate)
     assert all(f'self._metrics[mode]["{name}"].append' in generate for name in COMPLETION_METRICS)
@@ -156,27 +174,32 @@ def test_the_punishments_name():
     assert get_soft_overlong_punishment(8, 2).__name__ == "soft_overlong_punishment_reward"
 
 
-def overridden() -> list[str]:
+OVERRIDES = {**vars(KeepsOldLogps), **vars(DAPOTrainer)}
+
+
+def overridden() -> list[tuple[type, str]]:
+    """Methods of the host that the trainer, or one of the classes it is put together from, overrides."""
+    ours = [base for base in DAPOTrainer.__mro__ if base.__module__.startswith("dapo_ext.")]
     return [
-        name
-        for name, member in vars(DAPOTrainer).items()
+        (base, name)
+        for base in ours
+        for name, member in vars(base).items()
         if inspect.isfunction(member) and hasattr(GRPOTrainer, name) and name != "__init__"
     ]
 
 
-@pytest.mark.parametrize("name", overridden())
-def test_every_override_calls_the_host(name):
+@pytest.mark.parametrize(("base", "name"), overridden(), ids=lambda value: getattr(value, "__name__", value))
+def test_every_override_calls_the_host(base, name):
     """Nothing of the host is copied or replaced, so whatever option a host method reads is still read."""
     calls = [
         node.func.attr
-        for node in ast.walk(source(vars(DAPOTrainer)[name]))
+        for node in ast.walk(source(vars(base)[name]))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Call)
         and getattr(node.func.value.func, "id", "") == "super"
     ]
-    evaluation = "_evaluate_completions"  # the branch of `_generate_and_score_completions` for evaluation
-    assert name in calls or evaluation in inspect.getsource(vars(DAPOTrainer)[name])
+    assert name in calls
 
 
 def test_every_field_of_the_host_is_accounted_for():

@@ -93,11 +93,11 @@ def test_a_quick_result_is_shown_only_where_there_is_no_other(tmp_path):
 
 
 def test_the_overhead_table_has_medians_and_ratios(tmp_path):
-    repeats = [{"trl": 1.0, "neutral": 1.1, "replay": 1.2}, {"trl": 3.0, "neutral": 3.1, "replay": 3.2}]
+    seconds = {"trl": [1.0, 3.0], "neutral": [1.1, 3.1], "replay": [1.2, 3.2]}
     ratio = {"median": 1.05, "interval": [1.01, 1.1], "values": 2}
     result = algorithms_result() | {
         "benchmark": "overhead",
-        "seeds": [{"seed": 0, "median_step_seconds": repeats}],
+        "seeds": [{"seed": 0, "step_seconds": seconds}],
         "summary": {"neutral_over_trl": ratio, "replay_over_trl": ratio},
     }
     page = report.render([result], tmp_path)

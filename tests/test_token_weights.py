@@ -295,6 +295,7 @@ def test_the_policy_is_scored_once_and_before_it_moves(tmp_path, monkeypatch, la
     if peft:
         trainer_args["peft_config"] = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     options = {**NEUTRAL, **LAYOUT, **layout, "dynamic_sampling": sampling, "learning_rate": 3e-2}
+    options["carry_surplus"] = False  # what waits is scored when it is written: tests/test_surplus.py
     recorder.trainer = trainer = dapo_trainer(tmp_path, trainer_args=trainer_args, **options, max_steps=4)
     generations = 4 * 2 // layout["steps_per_generation"]
     rows = passes_per_generation(trainer, monkeypatch)

@@ -35,7 +35,7 @@ def run(output_dir: Path, mode: str, world: int) -> list[dict]:
 
 def assert_in_step(first: dict, second: dict) -> None:
     assert first["world"] == second["world"] == 2
-    for name in ("weights", "ledger", "stream", "steps", "trained", "stop_reason"):
+    for name in ("weights", "ledger", "state", "arrays", "waiting", "steps", "trained", "stop_reason"):
         assert first[name] == second[name], name
 
 
@@ -47,12 +47,15 @@ def test_fifty_steps_with_straddling_groups_and_uneven_rewards(tmp_path):
     assert first["ledger"]["generated_groups"] > 200
 
 
-def test_the_same_rollouts_give_the_groups_and_the_gradient_of_one_rank(tmp_path):
-    (alone,) = run(tmp_path, "replay", 1)
-    first, second = run(tmp_path, "replay", 2)
+@pytest.mark.parametrize("mode", ["replay", "predictive"])
+def test_the_same_rollouts_give_the_groups_and_the_gradient_of_one_rank(tmp_path, mode):
+    """Surplus and estimates included."""
+    (alone,) = run(tmp_path, mode, 1)
+    first, second = run(tmp_path, mode, 2)
     assert_in_step(first, second)
-    assert first["trained"] == alone["trained"]
-    assert first["ledger"] == alone["ledger"]
+    for name in ("trained", "ledger", "arrays", "waiting", "carried"):
+        assert first[name] == alone[name], name
+    assert alone["carried"] > 0
     assert alone["ledger"]["generated_groups"] > alone["ledger"]["trained_groups"]
     # Six Adam steps in float32; the only difference is the order of summation
     torch.testing.assert_close(torch.tensor(first["weights"]), torch.tensor(alone["weights"]), rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ Usage: two_ranks_worker.py OUTPUT_DIR MODE
 - `generate`: the policy's own samples, with rewards that differ by rank, 50 steps
 - `replay`: completions that are a function of the prompt and its place in the group, so that any number of ranks sees
   the same rollouts
+- `predictive`: the same with prompts chosen by their estimated pass rates
 - `shrink` and `raise`: a budget that is never enough
 - `dry`: a pool without one informative group
 """
@@ -62,6 +63,7 @@ def main(output_dir: str, mode: str) -> None:
     options = {
         "generate": {"max_steps": 50},
         "replay": {"max_steps": 6, "learning_rate": 1e-2},
+        "predictive": {"max_steps": 12, "learning_rate": 1e-2, "prompt_selection": "predictive"},
         "shrink": {"max_steps": 6, "generation_budget": 1.0},
         "raise": {"max_steps": 6, "generation_budget": 1.0, "on_exhausted": "raise"},
         "dry": {"max_steps": 6, "generation_budget": 2.0},
@@ -79,19 +81,23 @@ def main(output_dir: str, mode: str) -> None:
         **options,
     )
     watch = Watch(trainer)
-    if mode == "replay":
+    if mode in ("replay", "predictive"):
         type(trainer)._generate_single_turn = fixed_completions
     error = None
     try:
         trainer.train()
     except GenerationBudgetExhausted as exhausted:
         error = str(exhausted)
+    state = trainer.sampler.state()
     result = {
         "world": trainer.accelerator.num_processes,
         "steps": trainer.state.global_step,
         "weights": weights(trainer).double().tolist(),
         "ledger": trainer.sampler.ledger.state_dict(),
-        "stream": trainer.sampler.stream.state_dict(),
+        "state": state.values,
+        "arrays": {name: array.tolist() for name, array in state.arrays.items()},
+        "waiting": state.waiting,
+        "carried": sum(logged(trainer, "dynamic_sampling/staleness_max")),
         "trained": watch.batches,
         "losses": logged(trainer, "loss"),
         "stop_reason": trainer.stop_reason,

@@ -1,0 +1,244 @@
+"""Prompts chosen by a running estimate of their pass rate, for groups that will hold right and wrong completions."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .beta import informative_at, informative_probability
+from .evidence import NEVER, Evidence
+from .exploration import ExplorationPass
+from .pool_prior import PoolPrior
+
+
+SELECTION_KEY = 0x5E1E  # sets these random numbers apart from others drawn with the same seed
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """The constants of selection; `benchmarks/selection_simulation.py` is where they were chosen."""
+
+    explore_every: int = 20  # every so many draws one asks no estimate
+    candidates_per_group: int = 16  # candidates, drawn uniformly, for each group of a batch
+    sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
+    age_discount: float = 0.998  # weight a prompt's evidence keeps with every generation
+    visit_discount: float = 0.7  # weight it keeps when a newer group arrives
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Prompts of one round, in the order they were chosen."""
+
+    positions: np.ndarray  # (n,), int64, in the dataset
+    predicted: np.ndarray  # (n,), chance of each to be informative
+    explored: np.ndarray  # (n,), bool: drawn without regard to the estimate
+
+
+class PromptSelector:
+    """
+    Chooses prompts whose groups will probably be informative, and learns from every group that was scored.
+
+    A draw takes a uniform sample of candidates, draws a pass rate for each from its posterior `Beta(a, b)` made sharper
+    (Thompson sampling from `Beta(4 a, 4 b)`), scores it with `1 - p^G - (1-p)^G` and takes the best. (The expected
+    variance `p (1 - p)` would rank them the same: both fall with the distance of `p` from one half.) Every 20th draw
+    instead takes the next prompt of a pass over the whole dataset, whatever is known of it: exactly 5 % of all draws
+    are exploration, and in `20 * size` draws every prompt has its turn.
+
+    What is drawn depends on the seed, the number of draws so far and what was observed, and on nothing else.
+
+    Args:
+        size (`int`):
+            Prompts in the dataset.
+        num_generations (`int`):
+            Completions per group, `G`.
+        batch_groups (`int`):
+            Groups of a batch; sets the number of candidates.
+        seed (`int`):
+            Seed of the run.
+        pass_rates (`np.ndarray` of shape `(size,)`, *optional*):
+            Offline pass rates in [0, 1], NaN where unknown: the starting prior.
+        settings ([`SelectionSettings`], *optional*):
+            The constants.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        num_generations: int,
+        batch_groups: int,
+        seed: int,
+        pass_rates: np.ndarray | None = None,
+        settings: SelectionSettings | None = None,
+    ):
+        self.size = size
+        self.num_generations = num_generations
+        self.settings = settings or SelectionSettings()
+        self.seed = seed
+        self.evidence = Evidence(size, self.settings.age_discount, self.settings.visit_discount)
+        self.prior = PoolPrior(size, num_generations, pass_rates)
+        self.exploration = ExplorationPass(size, seed)
+        self.sees_events = False  # whether the Beta is on the group being informative instead of on the pass rate
+        self.generation = 0
+        self.draws = 0  # calls of `draw`
+        self.drawn = 0  # prompts drawn
+        self._num_candidates = min(size, self.settings.candidates_per_group * batch_groups)
+        self._candidates = np.empty(0, dtype=np.int64)
+
+    def start_generation(self) -> None:
+        """The policy has moved: everything known ages by one generation."""
+        self.generation += 1
+        self.prior.age()
+
+    def posterior(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters of the posterior of some prompts."""
+        alpha, beta = self.prior.read(positions)
+        hits, misses = self.evidence.read(positions, self.generation)
+        return alpha + hits, beta + misses
+
+    def predict(self, positions: np.ndarray) -> np.ndarray:
+        """Chance of each prompt's next group to be informative."""
+        alpha, beta = self.posterior(positions)
+        if self.sees_events:
+            return alpha / (alpha + beta)
+        return informative_probability(alpha, beta, self.num_generations)
+
+    def draw(
+        self, missing: int, most: int, avoid: Collection[int] = (), multiple: int = 1, margin: float = 0.0
+    ) -> Draw:
+        """
+        Choose the prompts of a round, as many as will probably give the groups that are missing.
+
+        With `q_1, q_2, ...` the predicted chances in the order of choice, the smallest `n` is taken for which
+        `sum q - margin * sqrt(sum q (1 - q)) >= missing`.
+
+        Args:
+            missing (`int`):
+                Informative groups wanted.
+            most (`int`):
+                Most prompts to draw; a multiple of `multiple`.
+            avoid (`Collection[int]`):
+                Positions that are not drawn unless nothing else is left.
+            multiple (`int`, *optional*, defaults to `1`):
+                The number is rounded up to a multiple of this.
+            margin (`float`, *optional*, defaults to `0.0`):
+                Standard deviations of the number of informative groups to add for safety.
+
+        Returns:
+            [`Draw`]
+        """
+        explored = (self.drawn + 1 + np.arange(most)) % self.settings.explore_every == 0
+        exploring, ends = self.exploration.upcoming(int(explored.sum()), avoid)
+        ranked = self._rank(np.array([*avoid, *exploring], dtype=np.int64))
+        positions = np.empty(most, dtype=np.int64)
+        positions[explored] = exploring
+        positions[~explored] = np.resize(ranked, int((~explored).sum()))
+
+        predicted = self.predict(positions)
+        expected, variance = predicted.cumsum(), (predicted * (1 - predicted)).cumsum()
+        enough = expected - margin * np.sqrt(variance) >= missing
+        count = int(enough.argmax()) + 1 if enough.any() else most
+        count = min(-(-count // multiple) * multiple, most)
+        self.draws += 1
+        self.drawn += count
+        if explored[:count].any():
+            self.exploration.taken = ends[int(explored[:count].sum()) - 1]
+        return Draw(positions[:count], predicted[:count], explored[:count])
+
+    def _rank(self, avoid: np.ndarray) -> np.ndarray:
+        """Fresh candidates, the most promising first, those to be avoided last; ties fall at random."""
+        rng = np.random.default_rng([self.seed, SELECTION_KEY, self.draws])
+        candidates = rng.choice(self.size, self._num_candidates, replace=False)
+        alpha, beta = self.posterior(candidates)
+        chance = rng.beta(self.settings.sharpness * alpha, self.settings.sharpness * beta)
+        score = chance if self.sees_events else informative_at(chance, self.num_generations)
+        score -= 2.0 * np.isin(candidates, avoid)  # scores lie in [0, 1]
+        self._candidates = candidates
+        return candidates[np.argsort(-score, kind="stable")]
+
+    def observe(self, draw: Draw, right: np.ndarray, informative: np.ndarray, binary: bool) -> None:
+        """
+        Learn from the groups of a round.
+
+        Args:
+            draw ([`Draw`]):
+                What was generated.
+            right (`np.ndarray` of shape `(n,)`, int):
+                Right completions of each group; completions that do not count are not right.
+            informative (`np.ndarray` of shape `(n,)`, bool):
+                Whether the group's rewards differ.
+            binary (`bool`):
+                Whether every reward was either right or wrong. At the first that was not, the estimates turn from pass
+                rates to the chance of being informative, for good.
+        """
+        if not binary and not self.sees_events:
+            self._switch_to_events()
+        successes = informative.astype(np.int64) if self.sees_events else right
+        trials = 1 if self.sees_events else self.num_generations
+        fair = draw.explored | (self.evidence.seen_at[draw.positions] == NEVER)
+        self.prior.observe(draw.positions[fair], successes[fair])
+        self.evidence.add(draw.positions, successes, trials - successes, self.generation)
+
+    def _switch_to_events(self) -> None:
+        """What was known as a pass rate becomes the chance of being informative, with one trial per group."""
+        everything = np.arange(self.size)
+        chance = self.predict(everything)
+        groups = (self.evidence.hits + self.evidence.misses) / self.num_generations
+        self.evidence.hits = (chance * groups).astype(np.float32)
+        self.evidence.misses = ((1 - chance) * groups).astype(np.float32)
+        self.prior.switch_to_events()
+        self.sees_events = True
+
+    def pool_metrics(self) -> dict[str, float]:
+        """
+        State of the pool: exact where every prompt was a candidate of the last draw, else estimated from those that
+        were, which are a uniform sample.
+        """
+        sample = self._candidates
+        alpha, beta = self.posterior(sample)
+        promising = self.predict(sample) > 0.5
+        metrics = {
+            "exploration_share": self.drawn // self.settings.explore_every / max(self.drawn, 1),
+            "effective_pool": promising.mean() * self.size,
+            "coverage": self.evidence.seen / self.size,
+        }
+        if not self.sees_events:  # an uninformative group of no pass rate may be either
+            dead = ~promising & (self.evidence.seen_at[sample] != NEVER)
+            metrics["solved"] = (dead & (alpha > beta)).mean() * self.size
+            metrics["hopeless"] = (dead & (alpha <= beta)).mean() * self.size
+        return {name: float(value) for name, value in metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, in plain types."""
+        return {
+            "size": self.size,
+            "sees_events": self.sees_events,
+            "generation": self.generation,
+            "draws": self.draws,
+            "drawn": self.drawn,
+            "explored_up_to": self.exploration.taken,
+        }
+
+    def array_state(self) -> dict[str, np.ndarray]:
+        """The arrays: two float32 and a counter per prompt, and the prior."""
+        return {**self.evidence.array_state(), **self.prior.array_state()}
+
+    def load_state_dict(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """
+        Continue from [`state_dict`] and [`array_state`].
+
+        Raises:
+            ValueError: when the state is that of another number of prompts.
+        """
+        if state["size"] != self.size:
+            raise ValueError(
+                f"The checkpoint holds estimates for {state['size']} prompts, the training dataset has {self.size}. "
+                "Resume with the dataset of the run, or start anew with the checkpoint's weights as the model."
+            )
+        if state["sees_events"]:
+            self.prior.switch_to_events()
+            self.sees_events = True
+        self.evidence.load_array_state(arrays)
+        self.prior.load_array_state(arrays)
+        self.generation, self.draws, self.drawn = state["generation"], state["draws"], state["drawn"]
+        self.exploration.taken = state["explored_up_to"]
