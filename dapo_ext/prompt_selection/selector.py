@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .beta import informative_at, informative_probability
+from .drift import Drift
 from .evidence import NEVER, Evidence
 from .exploration import ExplorationPass
 from .pool_prior import PoolPrior
@@ -23,7 +24,7 @@ class SelectionSettings:
     candidates_per_group: int = 16  # candidates, drawn uniformly, for each group of a batch
     sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
     age_discount: float = 0.998  # weight a prompt's evidence keeps with every generation
-    visit_discount: float = 0.7  # weight it keeps when a newer group arrives
+    visit_discount: float = 0.85  # weight it keeps when a newer group arrives
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class PromptSelector:
         self.seed = seed
         self.evidence = Evidence(size, self.settings.age_discount, self.settings.visit_discount)
         self.prior = PoolPrior(size, num_generations, pass_rates)
+        self.drift = Drift()
         self.exploration = ExplorationPass(size, seed)
         self.sees_events = False  # whether the Beta is on the group being informative instead of on the pass rate
         self.generation = 0
@@ -89,12 +91,20 @@ class PromptSelector:
         """The policy has moved: everything known ages by one generation."""
         self.generation += 1
         self.prior.age()
+        self.drift.age()
 
     def posterior(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters of the posterior of some prompts."""
+        """Parameters of the posterior of some prompts, as far as the policy has moved since they were seen."""
+        alpha, beta, reach = self._posterior_when_seen(positions)
+        return self.drift.move(alpha, beta, reach)
+
+    def _posterior_when_seen(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         alpha, beta = self.prior.read(positions)
         hits, misses = self.evidence.read(positions, self.generation)
-        return alpha + hits, beta + misses
+        alpha, beta, seen = alpha + hits, beta + misses, hits + misses
+        # A policy that improves makes easy prompts less informative and hard ones more: events have no common trend
+        ages = 0 if self.sees_events else self.evidence.ages(positions, self.generation)
+        return alpha, beta, self.drift.reach(ages, seen / (alpha + beta))
 
     def predict(self, positions: np.ndarray) -> np.ndarray:
         """Chance of each prompt's next group to be informative."""
@@ -177,6 +187,12 @@ class PromptSelector:
         trials = 1 if self.sees_events else self.num_generations
         fair = draw.explored | (self.evidence.seen_at[draw.positions] == NEVER)
         self.prior.observe(draw.positions[fair], successes[fair])
+        alpha, beta, reach = self._posterior_when_seen(draw.positions)
+        self.drift.learn(*self.drift.move(alpha, beta, reach), reach, successes, trials)
+        distinct = np.unique(draw.positions)
+        # What is not the prior's share of the moved posterior becomes what is known
+        known = [np.maximum(x - y, 0) for x, y in zip(self.posterior(distinct), self.prior.read(distinct), strict=True)]
+        self.evidence.replace(distinct, *known)
         self.evidence.add(draw.positions, successes, trials - successes, self.generation)
 
     def _switch_to_events(self) -> None:
@@ -217,6 +233,7 @@ class PromptSelector:
             "draws": self.draws,
             "drawn": self.drawn,
             "explored_up_to": self.exploration.taken,
+            "drift": {"rate": self.drift.rate, "information": self.drift.information},
         }
 
     def array_state(self) -> dict[str, np.ndarray]:
@@ -242,3 +259,4 @@ class PromptSelector:
         self.prior.load_array_state(arrays)
         self.generation, self.draws, self.drawn = state["generation"], state["draws"], state["drawn"]
         self.exploration.taken = state["explored_up_to"]
+        self.drift.rate, self.drift.information = state["drift"]["rate"], state["drift"]["information"]
