@@ -59,6 +59,7 @@ class RunSpec:
     changes: Mapping[str, Any] = field(default_factory=dict)  # to SETTING
     pool: str = "mixed"
     held_out: int = 1024  # prompts
+    curve_prompts: int | None = None  # how many of them the curve is measured on before the end; None for all
     samples: int = 2  # completions per held-out prompt on the curve; twice as many at the end
     split: str = "held_out"  # or "tuning"
 
@@ -91,22 +92,24 @@ class Curve(TrainerCallback):
     def __init__(self, spec: RunSpec, tokenizer, counted: CountedReward):
         self.spec, self.tokenizer, self.counted = spec, tokenizer, counted
         self.held_out = make_dataset(spec.split, spec.held_out)
+        curve_prompts = spec.held_out if spec.curve_prompts is None else spec.curve_prompts
+        self.curve_prompts = self.held_out.select(range(curve_prompts))
         self.points: list[dict[str, float]] = []
         self._paused = 0.0
         self._paused_cpu = 0.0
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self._started, self._started_cpu = time.perf_counter(), time.process_time()
-        self._measure(model, state, self.spec.samples)
+        self._measure(model, state, self.spec.samples, self.curve_prompts)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.spec.evaluate_every == 0 and state.global_step < self.spec.steps:
-            self._measure(model, state, self.spec.samples)
+            self._measure(model, state, self.spec.samples, self.curve_prompts)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
-        self._measure(model, state, 2 * self.spec.samples)
+        self._measure(model, state, 2 * self.spec.samples, self.held_out)
 
-    def _measure(self, model, state, k: int) -> None:
+    def _measure(self, model, state, k: int, prompts: Dataset) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         point = {
             "step": state.global_step,
@@ -118,7 +121,7 @@ class Curve(TrainerCallback):
         }
         limit = MAX_COMPLETION_LENGTH
         result = evaluate(
-            model, self.tokenizer, self.held_out, correctness_reward, k=k, max_completion_length=limit, batch_size=512
+            model, self.tokenizer, prompts, correctness_reward, k=k, max_completion_length=limit, batch_size=512
         )
         point |= {"accuracy": result.avg_at_k, "pass": result.pass_at_k[k], "k": k}
         point |= {"length": result.mean_length, "truncated": result.truncated_fraction}

@@ -364,6 +364,12 @@ class TestWarmStart:
         assert {min(terms for _, terms in batch) for batch in batches} == {2}
         assert {split for split, _ in drawn} == {"train"}
 
+    def test_seed_fixes_the_initial_weights(self, tmp_path, monkeypatch):
+        seeds = []
+        monkeypatch.setattr(warm_start_module, "build_policy", lambda seed: seeds.append(seed) or build_policy(seed))
+        warm_start(tmp_path / "start", seed=7, steps=1)
+        assert seeds == [7]
+
     def test_loss_covers_the_completion_and_its_eos_only(self):
         tokenizer = build_tokenizer()
         input_ids, labels = warm_start_module._draw_batch(random.Random(0), tokenizer, 10, 0.15)

@@ -24,7 +24,7 @@ COMMON: dict[str, Any] = {"pg_aggregation": "token", "pg_beta": 1.0, "optim": "s
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"max_steps": 4},
     # No pair is replaced, so that dead ones fill places on either rank
-    "shrunk": {"max_steps": 6, "dynamic_pairs": True, "pair_budget": 1.0, "delta": 2.0},
+    "shrunk": {"max_steps": 4, "dynamic_pairs": True, "pair_budget": 1.0, "delta": 2.0, "learning_rate": 0.03},
     "dynamic": {"max_steps": 200, "dynamic_pairs": True, "optim": "adamw_torch", "learning_rate": 1e-2},
 }
 

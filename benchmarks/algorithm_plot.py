@@ -1,0 +1,85 @@
+"""The picture of the algorithms: held-out accuracy against generated tokens."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+
+# Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; markers differ as well
+STYLES = {
+    "grpo": ("#000000", "o"),
+    "gspo": ("#56B4E9", "v"),
+    "dapo": ("#E69F00", "s"),
+    "pg-grpo-0.1": ("#0072B2", "D"),
+    "pg-grpo-as-proposed": ("#009E73", "P"),
+    "pg-grpo-with-dapo": ("#D55E00", "^"),
+    "dpo": ("#999999", "X"),
+    "pg-dpo": ("#CC79A7", "*"),
+}
+# Dark to light, in the order of pg_beta
+FAMILY_STYLES = [("#440154", "D"), ("#3B528B", "v"), ("#21918C", "^"), ("#8FBF26", "s")]
+IN_FAMILY = re.compile(r"pg-grpo-[\d.]+")
+
+
+def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
+    """
+    Plot the methods beside each other, and the values of `pg_beta` beside GRPO.
+
+    Args:
+        result (`Mapping`):
+            A result of `python -m benchmarks algorithms`.
+        path (`str` or `Path`):
+            PNG file to write.
+    """
+    rows = result["summary"]["rows"]
+    family = [name for name in rows if IN_FAMILY.fullmatch(name)]
+    panels = [
+        ("Methods", {name: STYLES[name] for name in rows if name in STYLES}),
+        ("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **dict(zip(family, FAMILY_STYLES, strict=False))}),
+    ]
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+        figure = Figure(figsize=(11, 6), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, (title, styles) in zip(axes, panels, strict=True):
+            for name, style in styles.items():
+                _plot_row(axis, result, name, style)
+            axis.axvline(result["summary"]["equal_tokens"] / 1000, color="#999999", linestyle=":", linewidth=1)
+            axis.set(title=title, xlabel="generated tokens (thousands); dotted: equal tokens", xlim=(0, None))
+            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
+        axes[0].set_ylabel("held-out accuracy (mean of runs; bars: 95 % interval)")
+        figure.savefig(path, dpi=120)
+
+
+def _plot_row(axis, result: Mapping[str, Any], name: str, style: tuple[str, str]) -> None:
+    colour, marker = style
+    row = result["summary"]["rows"][name]
+    tokens, accuracy = mean_curve([entry["rows"][name]["points"] for entry in result["seeds"] if name in entry["rows"]])
+    end, (low, high) = row["accuracy_end"]["mean"], row["accuracy_end"]["interval"]
+    label = result["configs"][name]["label"]
+    if not row["is_offline"]:
+        axis.plot(tokens / 1000, accuracy, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label)
+    axis.errorbar(
+        tokens[-1] / 1000,
+        end,
+        yerr=[[end - low], [high - end]],
+        color=colour,
+        marker=marker,
+        markersize=9 if row["is_offline"] else 4,
+        capsize=3,
+        linestyle="none",
+        label=label if row["is_offline"] else None,
+    )
+
+
+def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean tokens and mean accuracy over runs, at the optimizer steps that all runs were measured at."""
+    steps = set.intersection(*({point["step"] for point in curve} for curve in curves))
+    kept = [[point for point in curve if point["step"] in steps] for curve in curves]
+    return tuple(
+        np.array([[point[axis] for point in curve] for curve in kept]).mean(axis=0) for axis in ("tokens", "accuracy")
+    )

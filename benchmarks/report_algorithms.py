@@ -1,0 +1,149 @@
+"""The page's section on the algorithms."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.algorithm_plot import plot_curves
+from benchmarks.markdown import table, with_interval
+
+
+LEVEL = 0.05
+LIMITS = (
+    "The policy has 0.3M parameters, answers have some 30 tokens and the verifier is exact, so nothing is said about "
+    "long reasoning, noisy rewards or large models, where sequence ratios are far from 1 more often. A run is short: a "
+    "method that is slower at first and better later would look worse. Learning rates come from a grid of few values "
+    "with one trial each. One or two warm starts of one task say little about others; the intervals are over runs, and "
+    "with so few of them percentile intervals are too narrow, which is why the p-values are of a t-test. The offline "
+    "methods would take another round of sampling where the on-policy methods go on."
+)
+
+
+def body(result: Mapping[str, Any], plots: Path) -> str:
+    """Tables, verdict and picture of one result."""
+    summary, configs = result["summary"], result["configs"]
+    picture = plots / f"algorithms-{result['preset']}.png"
+    plot_curves(result, picture)
+    return "\n\n".join(
+        [
+            _intro(result),
+            _table(summary, configs),
+            _verdict(summary["rows"], configs),
+            f"![Held-out accuracy against generated tokens]({plots.name}/{picture.name})",
+            _columns(summary, configs),
+            _rates(summary["learning_rates"], configs),
+        ]
+    )
+
+
+def _intro(result: Mapping[str, Any]) -> str:
+    summary = result["summary"]
+    settings = summary["sizes"]
+    return (
+        f"{settings['steps']} optimizer updates of 64 completions, 8 of them per generation of 64 prompts x 8 "
+        f"completions. Runs per row: {len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
+        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at the end, and "
+        f"avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
+        f"{with_interval(summary['start'])}, with an entropy of {summary['start_entropy']:.3f} nats and "
+        f"{summary['start_length']:.1f} tokens per completion."
+    )
+
+
+def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    header = [
+        "method",
+        f"accuracy at {summary['equal_tokens'] / 1000:,.0f}k tokens",
+        "difference to GRPO there",
+        "p (Holm)",
+        "accuracy at the end",
+        "tokens at the end",
+        "clipped",
+        "entropy",
+        "length",
+    ]
+    rows = []
+    for name, row in summary["rows"].items():
+        difference = row.get("difference")
+        rows.append(
+            [
+                configs[name]["label"],
+                with_interval(row["accuracy"]),
+                with_interval(difference, "+") if difference else "-",
+                _p_value(difference["p_holm"]) if difference else "-",
+                with_interval(row["accuracy_end"]),
+                f"{row['tokens'] / 1000:,.0f}k",
+                f"{row['clip']['share']:.2%}" if row["clip"] else "-",
+                f"{row['entropy']:.3f}",
+                f"{row['length']:.1f}",
+            ]
+        )
+    return table(header, rows)
+
+
+def _p_value(p: float | None) -> str:
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _verdict(rows: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    """Which methods differ from the baseline once the number of comparisons is counted, losses as plainly as wins."""
+    compared = {name: row["difference"] for name, row in rows.items() if "difference" in row}
+
+    def names(chosen: Sequence[str]) -> str:
+        return "; ".join(f"{configs[name]['label']} ({compared[name]['mean']:+.3f})" for name in chosen) or "none"
+
+    told_apart = [name for name, d in compared.items() if d["p_holm"] is not None and d["p_holm"] < LEVEL]
+    return "\n".join(
+        [
+            f"Against GRPO at equal tokens, after Holm's correction for {len(compared)} comparisons (level {LEVEL}):",
+            "",
+            f"- better: {names([name for name in told_apart if compared[name]['mean'] > 0])}",
+            f"- worse: {names([name for name in told_apart if compared[name]['mean'] < 0])}",
+            f"- not told apart from it: {names([name for name in compared if name not in told_apart])}",
+        ]
+    )
+
+
+def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    offline = [row for row in summary["rows"].values() if row["is_offline"]]
+    share = max((row["tokens"] / summary["equal_tokens"] for row in offline), default=None)
+    text = (
+        "Equal tokens: those of the run that generated least; the other runs are read there by interpolation. "
+        "Differences are paired by warm start and seed; their intervals hold for one comparison, `p (Holm)` is of the "
+        "paired t-test, corrected for all comparisons of the table. Clipped: share whose gradient the clip ended, of "
+        "tokens for GRPO and DAPO, of completions elsewhere, over the second half of the run. Entropy: nats per token "
+        "the policy samples at the end. Every on-policy row has no KL term, so that ratio, advantage and aggregation "
+        "alone differ, apart from PG-GRPO as proposed, which has its own."
+    )
+    if share is not None:
+        text += (
+            " The offline methods train on pairs of the warm start's samples, all generated before the first update: "
+            f"{share:.0%} of the equal tokens, and they are read at their end."
+        )
+    early = [
+        configs[name]["label"] for name, row in summary["rows"].items() if row["steps"] < summary["sizes"]["steps"]
+    ]
+    if early:
+        text += f" Runs ended before the last update, with no informative group left to train on: {'; '.join(early)}."
+    return text
+
+
+def _rates(rates: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    tried = sorted({rate for row in rates.values() for rate, _ in row["trials"]})
+    rows = []
+    for name, row in rates.items():
+        accuracy = dict(map(tuple, row["trials"]))
+        cells = [f"**{accuracy[rate]:.3f}**" if rate == row["chosen"] else f"{accuracy[rate]:.3f}" for rate in tried]
+        rows.append([configs[name]["label"], *cells])
+    at_edge = [
+        configs[name]["label"]
+        for name, row in rates.items()
+        if len(tried) > 1 and row["chosen"] in (tried[0], tried[-1])
+    ]
+    text = (
+        "Learning rates were chosen by one trial each: accuracy at the end on the tuning split, whose prompts are not "
+        "among the held-out ones, with a seed that is not reported.\n\n"
+        + table(["method", *map("{:g}".format, tried)], rows)
+    )
+    if at_edge:
+        text += "\n\nThe choice lies at the edge of what was tried for: " + "; ".join(at_edge) + "."
+    return text

@@ -1,0 +1,255 @@
+"""`python -m benchmarks algorithms`: its pairs, its two stages, the arithmetic of its table, and one real run."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import algorithms, report
+from benchmarks.algorithm_rows import METHODS
+from benchmarks.algorithm_summary import accuracy_at_tokens, choose_rates, clip_shares, summarise
+from benchmarks.algorithms import PRESETS, START, TUNING_SEED, MethodSpec, reported_specs, train, trial_specs
+from benchmarks.comparisons import holm, paired_p_value
+from benchmarks.preference_pairs import make_pairs, sample_pairs
+from dapo_ext import evaluate
+from dapo_ext.playground import make_dataset
+from tests.tiny import build_tokenizer, policy, policy_dir
+
+
+EOS = build_tokenizer().eos_token_id
+
+
+# ---- Pairs ----
+
+
+def test_pairs_join_each_correct_completion_to_a_wrong_one_of_its_group():
+    pairs = make_pairs("1+1=", ["a", "b", "c", "d", "e"], [0, 1, 0, 1, 0], [True] * 5)
+    assert pairs == [
+        {"prompt": "1+1=", "chosen": "b", "rejected": "a"},
+        {"prompt": "1+1=", "chosen": "d", "rejected": "c"},
+    ]
+
+
+def test_a_completion_whose_text_is_not_what_was_sampled_is_in_no_pair():
+    assert make_pairs("1+1=", ["a", "b", "c"], [0, 1, 0], [False, True, True])[0]["rejected"] == "c"
+    assert make_pairs("1+1=", ["a", "b"], [0, 1], [False, True]) == []
+
+
+class EvenLength:
+    """Correct is what has an even number of tokens, EOS included."""
+
+    num_generations = 4
+
+    def __init__(self):
+        self.tokens = 0
+
+    def __call__(self, completions, completion_ids, answer, **kwargs):
+        self.tokens += sum(len(ids) for ids in completion_ids)
+        return [float(len(ids) % 2 == 0) for ids in completion_ids]
+
+
+def test_sampled_pairs_are_of_one_prompt_and_hold_what_was_sampled():
+    tokenizer, prompts, counted = build_tokenizer(), make_dataset("train", 128), EvenLength()
+    pairs = sample_pairs(policy(), tokenizer, prompts, counted, seed=3)
+    assert len(pairs) > 5
+    assert counted.tokens > sum(len(row["chosen"]) + len(row["rejected"]) for row in pairs)
+    for row in pairs:
+        assert row["prompt"] in prompts["prompt"]
+        # With EOS, which the trainers add
+        assert (len(tokenizer(row["chosen"])["input_ids"]) + 1) % 2 == 0
+        assert (len(tokenizer(row["rejected"])["input_ids"]) + 1) % 2 == 1
+    again = sample_pairs(policy(), tokenizer, prompts, EvenLength(), seed=3)
+    assert again.to_list() == pairs.to_list()
+
+
+# ---- The two stages ----
+
+
+def record(spec, accuracy, tokens=100, **changes):
+    points = [
+        {"step": 0, "tokens": 0, "accuracy": 0.2, "cpu_seconds": 0.0},
+        {"step": spec.steps, "tokens": tokens, "accuracy": accuracy, "cpu_seconds": 1.0},
+    ]
+    common = {"pass": 0.5, "length": 20.0, "truncated": 0.0, "seconds": 1.0}
+    return {
+        "spec": json.loads(json.dumps(vars(spec))),
+        "points": [{**point, **common} for point in points],
+        "clip": {"share": 0.1},
+        "entropy": 0.2,
+        **changes,
+    }
+
+
+def test_trials_are_of_the_tuning_split_and_share_nothing_with_what_is_reported():
+    preset = PRESETS["full"]
+    trials = trial_specs(preset)
+    rates = dict.fromkeys(preset.methods, 1e-4)
+    reported = reported_specs(preset, rates, seeds=3)
+    assert {spec.split for spec in trials} == {"tuning"}
+    assert {spec.split for spec in reported} == {"held_out"}
+    assert TUNING_SEED not in {spec.seed for spec in reported}
+    budgets = {name: sorted(s.changes["learning_rate"] for s in trials if s.row == name) for name in preset.methods}
+    assert set(map(tuple, budgets.values())) == {tuple(sorted(preset.rates))}
+    assert len({spec.key for spec in trials + reported}) == len(trials) + len(reported)
+    assert not set(make_dataset("tuning", preset.held_out)["prompt"]) & set(
+        make_dataset("held_out", preset.held_out)["prompt"]
+    )
+
+
+def test_the_best_trial_chooses_the_rate_and_of_equals_the_smaller():
+    specs = trial_specs(replace(PRESETS["quick"], methods=("grpo", "dpo"), rates=(1e-4, 3e-4, 1e-3)))
+    accuracies = {("grpo", 1e-4): 0.3, ("grpo", 3e-4): 0.5, ("grpo", 1e-3): 0.4}
+    trials = [record(spec, accuracies.get((spec.row, spec.changes["learning_rate"]), 0.3)) for spec in specs]
+    assert choose_rates(trials) == {"grpo": 3e-4, "dpo": 1e-4}
+
+
+def test_nothing_is_chosen_by_a_reported_run():
+    spec = reported_specs(PRESETS["quick"], dict.fromkeys(PRESETS["quick"].methods, 1e-4), 1)[-1]
+    with pytest.raises(ValueError, match="held_out"):
+        choose_rates([record(spec, 0.9)])
+
+
+def test_the_reported_runs_take_the_rate_their_trials_chose(tmp_path, monkeypatch):
+    asked = []
+
+    def run_in_stages(specs, work, store, warm_starts, jobs):
+        asked.append(specs)
+        best = {"grpo": 3e-4, "pg-grpo-0.1": 1e-4, "dpo": 3e-4, "pg-dpo": 1e-4}
+        return [record(spec, 0.5 if spec.changes.get("learning_rate") == best.get(spec.row) else 0.4) for spec in specs]
+
+    monkeypatch.setattr(algorithms, "run_all", run_in_stages)
+    result = algorithms.run("quick", 2, str(tmp_path / "algorithms.json"), 1, str(tmp_path))
+    trials, reported = asked
+    assert len(trials) == 4 * 2
+    assert {(s.row, s.changes["learning_rate"]) for s in reported if s.row != START} == {
+        ("grpo", 3e-4),
+        ("pg-grpo-0.1", 1e-4),
+        ("dpo", 3e-4),
+        ("pg-dpo", 1e-4),
+    }
+    assert [entry["seed"] for entry in result["seeds"]] == [0, 1]
+    assert result["summary"]["learning_rates"]["grpo"] == {"trials": [[1e-4, 0.4], [3e-4, 0.5]], "chosen": 3e-4}
+    report.run(str(tmp_path), str(tmp_path / "page"))
+    assert "**0.500**" in (tmp_path / "page" / "RESULTS.md").read_text()
+
+
+# ---- The table ----
+
+
+def spec(row, start=0, seed=0):
+    return MethodSpec(row, start, seed, steps=10, evaluate_every=10, changes={"learning_rate": 1e-4})
+
+
+def test_the_table_is_read_at_the_tokens_of_the_shortest_run_and_paired_by_run():
+    offline = [{"step": s, "tokens": 80, "accuracy": a} for s, a in ((0, 0.2), (10, 0.7))]
+    common = {"pass": 0.5, "length": 20.0, "truncated": 0.0, "cpu_seconds": 1.0}
+    records = [
+        record(spec(START), 0.2),
+        record(spec("grpo", seed=0), 0.4, tokens=100),
+        record(spec("grpo", seed=1), 0.6, tokens=80),
+        record(spec("dapo", seed=1), 0.8, tokens=160),
+        record(spec("dapo", seed=0), 0.6, tokens=160),
+        *(
+            record(spec("pg-dpo", seed=s), 0.0, points=[{**point, **common} for point in offline], clip={})
+            for s in (0, 1)
+        ),
+    ]
+    trials = [
+        record(s, 0.3)
+        for s in trial_specs(replace(PRESETS["quick"], methods=("grpo", "dapo", "pg-dpo"), rates=(1e-4,)))
+    ]
+    summary = summarise(trials, records)
+    assert summary["equal_tokens"] == 80
+    rows = summary["rows"]
+    # GRPO: 0.2 + 0.2 * 80 / 100 = 0.36 and 0.6; DAPO half way from 0.2: 0.4 and 0.5
+    assert rows["grpo"]["accuracy"]["mean"] == pytest.approx(0.48)
+    assert rows["dapo"]["accuracy"]["mean"] == pytest.approx(0.45)
+    assert rows["dapo"]["accuracy_end"]["mean"] == pytest.approx(0.7)
+    assert rows["dapo"]["difference"]["mean"] == pytest.approx((0.04 - 0.10) / 2)
+    assert rows["dapo"]["difference"]["interval"] == pytest.approx([-0.1, 0.04])
+    assert rows["pg-dpo"]["accuracy"]["mean"] == 0.7
+    assert rows["pg-dpo"]["is_offline"]
+    assert not rows["dapo"]["is_offline"]
+    assert "difference" not in rows["grpo"]
+    expected = holm([paired_p_value([0.04, -0.10]), paired_p_value([0.34, 0.10])])
+    assert [rows[name]["difference"]["p_holm"] for name in ("dapo", "pg-dpo")] == pytest.approx(expected)
+
+
+def test_an_offline_run_stands_at_its_end_whatever_the_tokens():
+    points = [{"tokens": 50, "accuracy": 0.1}, {"tokens": 50, "accuracy": 0.3}]
+    assert accuracy_at_tokens(points, 20) == 0.3
+
+
+def test_clip_shares_are_means_of_the_second_half():
+    log = [{"step": s, "clip_ratio/region_mean": value, "loss": 0.0} for s, value in enumerate((9, 9, 1, 3), 1)]
+    assert clip_shares([*log, {"step": 4, "train_runtime": 1.0}], steps=4) == {"share": 2.0}
+    pairs = [{"step": 2, "pg_dpo/rejected_clipped_low": 0.6, "pg_dpo/chosen_clipped_high": 0.2}]
+    assert clip_shares(pairs, steps=2) == {"low": 0.6, "high": 0.2, "share": 0.4}
+    assert clip_shares([{"step": 2, "loss": 0.0}], steps=2) == {}
+
+
+def test_the_paired_test_agrees_with_its_closed_form_for_two_degrees_of_freedom():
+    t = 2 / (1 / math.sqrt(3))
+    assert paired_p_value([1, 2, 3]) == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+    assert paired_p_value([-1, -2, -3]) == paired_p_value([1, 2, 3])
+    assert paired_p_value([1]) is None
+    assert paired_p_value([1, 1]) is None
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    assert holm([0.04, 0.01, None, 0.03]) == pytest.approx([0.09, 0.04, None, 0.09])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+# ---- The runs ----
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_eight_updates_of_64_completions_or_32_pairs(name, tmp_path):
+    method = METHODS[name]
+    args = method.config(str(tmp_path), **method.settings)
+    assert args.max_grad_norm == 1.0
+    if method.is_offline:
+        assert args.per_device_train_batch_size == 32
+    else:
+        assert (args.generation_batch_size, args.steps_per_generation, args.num_generations) == (512, 8, 8)
+        assert args.gradient_accumulation_steps == args.num_iterations == 1
+        assert args.beta == (0.001 if name == "pg-grpo-as-proposed" else 0)
+
+
+def test_a_run_records_curve_clip_and_entropy():
+    changes = {**METHODS["grpo"].settings, "per_device_train_batch_size": 8, "learning_rate": 1e-4}
+    run = MethodSpec("grpo", 0, 0, 16, evaluate_every=8, changes=changes, held_out=8, curve_prompts=4, samples=1)
+    measured = train(run, policy_dir().name)
+    assert [point["step"] for point in measured["points"]] == [0, 8, 16]
+    assert [point["k"] for point in measured["points"]] == [1, 1, 2]
+    generated = [point["tokens"] for point in measured["points"]]
+    assert generated[0] == 0
+    # Two generations of 8 prompts x 8 completions of at most 48 tokens, the second still to be trained on at step 8
+    assert 64 < generated[1] <= 64 * 48
+    assert 128 < generated[2] <= 128 * 48
+    assert set(measured["clip"]) == {"low", "high", "share"}
+    assert 0 < measured["entropy"] < math.log(20)
+
+
+def test_the_entropy_is_the_mean_over_the_tokens_the_policy_samples():
+    model, tokenizer, prompts = policy(), build_tokenizer(), make_dataset("held_out", 6)
+    sampled = []
+
+    def keep(completion_ids, **columns):
+        sampled.extend(completion_ids)
+        return [0.0] * len(completion_ids)
+
+    evaluate(model, tokenizer, prompts, keep, k=1, max_completion_length=48, batch_size=512)
+    entropies = []
+    for prompt, completion in zip(prompts["prompt"], sampled, strict=True):
+        ids = tokenizer(prompt)["input_ids"] + completion
+        logits = model(torch.tensor([ids])).logits[0].double()
+        for position in range(len(ids) - len(completion) - 1, len(ids) - 1):
+            probabilities = logits[position].softmax(0)
+            entropies.append(-(probabilities * probabilities.log()).sum().item())
+    assert algorithms.mean_entropy(model, tokenizer, prompts) == pytest.approx(
+        sum(entropies) / len(entropies), rel=1e-5
+    )
