@@ -93,20 +93,20 @@ def posterior_by_grid(groups: list[tuple[int, int]], now: int, prior, age_discou
 def test_the_posterior_is_the_discounted_likelihood_times_the_prior(monkeypatch):
     monkeypatch.setattr(Drift, "learn", lambda *args: None)  # a policy that stands still
     selector = PromptSelector(size=3, num_generations=8, batch_groups=2, seed=0)
-    selector.prior.alpha, selector.prior.beta = np.array([1.5]), np.array([2.5])
+    selector.estimates.prior.alpha, selector.estimates.prior.beta = np.array([1.5]), np.array([2.5])
     groups = [(1, 3), (4, 7), (9, 5)]
     for generation, right in groups:
-        selector.generation = generation
+        selector.estimates.generation = generation
         draw = Draw(np.array([1]), predicted=np.array([0.5]), explored=np.array([False]))
         selector.observe(draw, np.array([right]), np.array([True]), binary=True)
-    selector.generation = 12
+    selector.estimates.generation = 12
     settings = selector.settings
     mean, chance = posterior_by_grid(groups, 12, (1.5, 2.5), settings.age_discount, settings.visit_discount)
-    alpha, beta = selector.posterior(np.array([1]))
+    alpha, beta = selector.estimates.posterior(np.array([1]))
     assert (alpha / (alpha + beta))[0] == pytest.approx(mean, rel=1e-5)
-    assert selector.predict(np.array([1]))[0] == pytest.approx(chance, rel=1e-5)
+    assert selector.estimates.predict(np.array([1]))[0] == pytest.approx(chance, rel=1e-5)
     # The neighbours were never seen: their posterior is the prior
-    assert selector.posterior(np.array([0, 2])) == (pytest.approx([1.5] * 2), pytest.approx([2.5] * 2))
+    assert selector.estimates.posterior(np.array([0, 2])) == (pytest.approx([1.5] * 2), pytest.approx([2.5] * 2))
 
 
 def test_what_nobody_looks_at_is_forgotten():

@@ -208,13 +208,13 @@ def test_rewards_between_right_and_wrong_turn_the_estimate_to_the_event():
     chooser = selector(128)
     train(chooser, bimodal(128), generations=40)
     everyone = np.arange(128)
-    before = chooser.predict(everyone)
+    before = chooser.estimates.predict(everyone)
     draw = chooser.draw(4, 4)
     chooser.observe(draw, np.zeros(len(draw.positions), dtype=int), np.ones(len(draw.positions), dtype=bool), False)
-    assert chooser.sees_events
+    assert chooser.estimates.sees_events
     untouched = np.setdiff1d(everyone, draw.positions)
     # What was known of the pass rates is not lost: the promising prompts are still the promising ones
-    assert np.corrcoef(before[untouched], chooser.predict(untouched))[0, 1] > 0.9
+    assert np.corrcoef(before[untouched], chooser.estimates.predict(untouched))[0, 1] > 0.9
     assert "solved" not in chooser.pool_metrics()
 
 
@@ -228,8 +228,8 @@ def test_events_are_learned_from_the_verdicts_alone():
         chooser.observe(draws[-1], np.zeros(len(draws[-1].positions), dtype=int), draws[-1].positions < 64, False)
     late = np.concatenate([draw.positions[~draw.explored] for draw in draws[30:]])
     assert (late < 64).mean() > 0.95
-    seen = (chooser.evidence.seen_at != NEVER).nonzero()[0]
-    assert ((chooser.predict(seen) > 0.5) == (seen < 64)).all()
+    seen = (chooser.estimates.evidence.seen_at != NEVER).nonzero()[0]
+    assert ((chooser.estimates.predict(seen) > 0.5) == (seen < 64)).all()
 
 
 def test_offline_rates_find_the_prompts_in_between_at_once():
