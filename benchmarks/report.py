@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_overhead, report_rollouts
+from benchmarks import report_algorithms, report_overhead, report_rollouts, report_selection
 from benchmarks.ratio_family import plot_ratio_family
 
 
@@ -45,6 +45,12 @@ SECTIONS = {
         report_rollouts.body,
         report_rollouts.LIMITS,
         "python -m benchmarks rollouts --preset full --seeds 3 --jobs 2 --out benchmarks/results/rollouts.json",
+    ),
+    "selection_simulation": Section(
+        "Prompt selection, simulated",
+        report_selection.body,
+        report_selection.LIMITS,
+        "python -m benchmarks.selection_simulation --preset full --out benchmarks/results/selection_simulation.json",
     ),
     "overhead": Section(
         "What it costs beside TRL's trainer",

@@ -21,7 +21,7 @@ class SelectionSettings:
     explore_every: int = 20  # every so many draws one asks no estimate
     candidates_per_group: int = 16  # candidates, drawn uniformly, for each group of a batch
     sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
-    age_discount: float = 0.998  # weight a prompt's evidence keeps with every generation
+    age_discount: float = 0.999  # weight a prompt's evidence keeps with every generation
     visit_discount: float = 0.85  # weight it keeps when a newer group arrives
 
 
