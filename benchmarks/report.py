@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_overhead, report_rollouts, report_simulation
+from benchmarks import report_algorithms, report_overhead, report_rollouts, report_selection
 from benchmarks.ratio_family import plot_ratio_family
 
 
@@ -47,9 +47,9 @@ SECTIONS = {
         "python -m benchmarks rollouts --preset full --seeds 3 --jobs 2 --out benchmarks/results/rollouts.json",
     ),
     "selection_simulation": Section(
-        "Prompt selection in simulation",
-        report_simulation.body,
-        report_simulation.LIMITS,
+        "Prompt selection, simulated",
+        report_selection.body,
+        report_selection.LIMITS,
         "python -m benchmarks.selection_simulation --preset full --out benchmarks/results/selection_simulation.json",
     ),
     "overhead": Section(

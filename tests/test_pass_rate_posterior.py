@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dapo_ext.prompt_selection.beta import fit_beta, group_counts, informative_at, informative_probability
+from dapo_ext.prompt_selection.drift import Drift
 from dapo_ext.prompt_selection.evidence import NEVER, Evidence
 from dapo_ext.prompt_selection.pool_prior import PoolPrior, stratify
-from dapo_ext.prompt_selection.selector import PromptSelector
+from dapo_ext.prompt_selection.selector import Draw, PromptSelector
 
 
 positive = st.floats(0.05, 50.0)
@@ -89,21 +90,23 @@ def posterior_by_grid(groups: list[tuple[int, int]], now: int, prior, age_discou
     return (density * grid).sum(), (density * (1 - grid**8 - (1 - grid) ** 8)).sum()
 
 
-def test_the_posterior_is_the_discounted_likelihood_times_the_prior():
+def test_the_posterior_is_the_discounted_likelihood_times_the_prior(monkeypatch):
+    monkeypatch.setattr(Drift, "learn", lambda *args: None)  # a policy that stands still
     selector = PromptSelector(size=3, num_generations=8, batch_groups=2, seed=0)
-    prior = np.array([1.5]), np.array([2.5])
-    selector.prior.alpha, selector.prior.beta = prior
+    selector.estimates.prior.alpha, selector.estimates.prior.beta = np.array([1.5]), np.array([2.5])
     groups = [(1, 3), (4, 7), (9, 5)]
     for generation, right in groups:
-        selector.evidence.add(np.array([1]), np.array([right]), np.array([8 - right]), generation)
-    selector.generation = 12
+        selector.estimates.generation = generation
+        draw = Draw(np.array([1]), predicted=np.array([0.5]), explored=np.array([False]))
+        selector.observe(draw, np.array([right]), np.array([True]), binary=True)
+    selector.estimates.generation = 12
     settings = selector.settings
     mean, chance = posterior_by_grid(groups, 12, (1.5, 2.5), settings.age_discount, settings.visit_discount)
-    alpha, beta = selector.posterior(np.array([1]))
+    alpha, beta = selector.estimates.posterior(np.array([1]))
     assert (alpha / (alpha + beta))[0] == pytest.approx(mean, rel=1e-5)
-    assert selector.predict(np.array([1]))[0] == pytest.approx(chance, rel=1e-5)
+    assert selector.estimates.predict(np.array([1]))[0] == pytest.approx(chance, rel=1e-5)
     # The neighbours were never seen: their posterior is the prior
-    assert selector.posterior(np.array([0, 2])) == (pytest.approx([1.5] * 2), pytest.approx([2.5] * 2))
+    assert selector.estimates.posterior(np.array([0, 2])) == (pytest.approx([1.5] * 2), pytest.approx([2.5] * 2))
 
 
 def test_what_nobody_looks_at_is_forgotten():
@@ -111,17 +114,41 @@ def test_what_nobody_looks_at_is_forgotten():
     evidence.add(np.array([0]), np.array([8]), np.array([0]), now=3)
     assert evidence.read(np.array([0, 1]), now=3)[0].tolist() == [8, 0]
     assert evidence.read(np.array([0, 1]), now=6)[0].tolist() == [1, 0]
-    evidence.add(np.array([0]), np.array([0]), np.array([8]), now=6)
-    assert evidence.read(np.array([0]), now=6) == (1, 8)
+    assert evidence.ages(np.array([0, 1]), now=6).tolist() == [3, 0]
 
 
 def test_a_prompt_drawn_twice_in_a_round_counts_twice():
     evidence = Evidence(2, age_discount=1.0, visit_discount=0.5)
     evidence.add(np.array([1]), np.array([4]), np.array([4]), now=1)
+    evidence.replace(np.array([1]), *evidence.read(np.array([1]), now=2))
     evidence.add(np.array([1, 1]), np.array([8, 6]), np.array([0, 2]), now=2)
     assert evidence.read(np.array([1]), now=2) == (2 + 14, 2 + 2)
     assert evidence.seen == 1
     assert evidence.seen_at.tolist() == [NEVER, 2]
+
+
+@given(alpha=positive, beta=positive, reach=st.floats(0, 20), rate=st.floats(-0.15, 0.15))
+def test_a_moved_posterior_keeps_its_strength_and_shifts_its_log_odds(alpha, beta, reach, rate):
+    drift = Drift()
+    drift.rate = rate
+    moved_alpha, moved_beta = drift.move(np.array([alpha]), np.array([beta]), np.array([reach]))
+    assert moved_alpha[0] + moved_beta[0] == pytest.approx(alpha + beta)
+    assert math.log(moved_alpha[0] / moved_beta[0]) == pytest.approx(math.log(alpha / beta) + rate * reach, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.0, 0.1])
+def test_a_common_trend_is_found(rate):
+    """Groups of prompts seen 1 to 10 generations ago, whose log-odds have moved by `rate` a generation since then."""
+    rng = np.random.default_rng(0)
+    drift = Drift()
+    for _ in range(40):
+        drift.age()
+        reach = rng.integers(1, 11, 64).astype(float)
+        alpha, beta = rng.uniform(1, 20, 64), rng.uniform(1, 20, 64)
+        then = rng.beta(alpha, beta)
+        now = 1 / (1 + np.exp(-np.log(then / (1 - then)) - rate * reach))
+        drift.learn(*drift.move(alpha, beta, reach), reach, rng.binomial(8, now), 8)
+    assert drift.rate == pytest.approx(rate, abs=0.02)
 
 
 def test_state_is_two_floats_and_a_counter_per_prompt():

@@ -121,7 +121,7 @@ def test_graded_rewards_are_learned_as_informative_or_not(tmp_path):
     reward = Graded()
     trainer = dapo_trainer(tmp_path, reward, pool(), max_steps=60, **PREDICTIVE)
     trainer.train()
-    assert trainer.sampler.prompts.selector.sees_events
+    assert trainer.sampler.prompts.selector.estimates.sees_events
     later = np.array(reward.kinds[len(reward.kinds) // 2 :])
     assert (later == "even").mean() > 0.7
     assert not logged(trainer, "prompt_selection/solved")[-1:]
@@ -132,10 +132,11 @@ def test_two_valued_rewards_are_pass_rates(tmp_path, right, wrong):
     trainer = dapo_trainer(tmp_path, ByKind(right, wrong), pool(), max_steps=10, **PREDICTIVE)
     trainer.train()
     selector = trainer.sampler.prompts.selector
-    assert not selector.sees_events
+    assert not selector.estimates.sees_events
     even = np.arange(0, 32, 4)
-    seen = even[selector.evidence.seen_at[even] >= 0]
-    assert (selector.evidence.hits[seen] == selector.evidence.misses[seen]).all()
+    seen = even[selector.estimates.evidence.seen_at[even] >= 0]
+    # Right half the time, so hits and misses are equal but for the trend the pool is believed to have
+    assert selector.estimates.evidence.hits[seen] == pytest.approx(selector.estimates.evidence.misses[seen], rel=0.1)
 
 
 def test_unscored_groups_count_as_wrong(tmp_path):
@@ -183,7 +184,7 @@ class TestRefusals:
     def test_missing_pass_rates_are_none(self, tmp_path):
         dataset = prompts(16).add_column("rate", [None, 0.5] * 8)
         trainer = dapo_trainer(tmp_path, dataset=dataset, pass_rate_column="rate", **PREDICTIVE)
-        assert np.unique(trainer.sampler.prompts.selector.prior.strata).tolist() == [5, 10]
+        assert np.unique(trainer.sampler.prompts.selector.estimates.prior.strata).tolist() == [5, 10]
 
     def test_a_checkpoint_of_the_other_selection(self, tmp_path):
         dapo_trainer(tmp_path / "a", max_steps=2, save_strategy="steps", save_steps=2).train()

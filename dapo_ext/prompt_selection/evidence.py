@@ -12,8 +12,7 @@ class Evidence:
 
     With the prior `(a0, b0)` of a prompt its posterior is `Beta(a0 + w * hits, b0 + w * misses)`, `w = age_discount **
     (generations since it was last seen)`: what nobody looks at returns to the prior, so that a prompt once solved
-    comes back. When a group arrives, what was known before is discounted once more by `visit_discount`, since
-    training on the prompt has moved it.
+    comes back. When a group arrives, what was known before is discounted once more by `visit_discount`.
 
     Args:
         size (`int`):
@@ -43,14 +42,21 @@ class Evidence:
         weight = self.age_discount ** (now - self.seen_at[positions]).astype(np.float64)
         return self.hits[positions] * weight, self.misses[positions] * weight
 
+    def ages(self, positions: np.ndarray, now: int) -> np.ndarray:
+        """Generations since some prompts were last seen; 0 for those that never were."""
+        seen_at = self.seen_at[positions]
+        return np.where(seen_at == NEVER, 0, now - seen_at)
+
+    def replace(self, positions: np.ndarray, hits: np.ndarray, misses: np.ndarray) -> None:
+        """Write what is known of some distinct prompts by now, discounted for the groups that are about to be added."""
+        self.hits[positions] = self.visit_discount * hits
+        self.misses[positions] = self.visit_discount * misses
+
     def add(self, positions: np.ndarray, hits: np.ndarray, misses: np.ndarray, now: int) -> None:
         """Count one group for each position; a position may occur more than once."""
-        distinct = np.unique(positions)
-        old_hits, old_misses = self.read(distinct, now)
-        self.hits[distinct] = self.visit_discount * old_hits
-        self.misses[distinct] = self.visit_discount * old_misses
         np.add.at(self.hits, positions, hits.astype(np.float32))
         np.add.at(self.misses, positions, misses.astype(np.float32))
+        distinct = np.unique(positions)
         self.seen += int((self.seen_at[distinct] == NEVER).sum())
         self.seen_at[distinct] = now
 

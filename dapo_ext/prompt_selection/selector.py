@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .beta import informative_at, informative_probability
-from .evidence import NEVER, Evidence
+from .beta import informative_at
+from .estimates import PassRateEstimates
 from .exploration import ExplorationPass
-from .pool_prior import PoolPrior
 
 
 SELECTION_KEY = 0x5E1E  # sets these random numbers apart from others drawn with the same seed
@@ -22,8 +21,8 @@ class SelectionSettings:
     explore_every: int = 20  # every so many draws one asks no estimate
     candidates_per_group: int = 16  # candidates, drawn uniformly, for each group of a batch
     sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
-    age_discount: float = 0.998  # weight a prompt's evidence keeps with every generation
-    visit_discount: float = 0.7  # weight it keeps when a newer group arrives
+    age_discount: float = 0.999  # weight a prompt's evidence keeps with every generation
+    visit_discount: float = 0.85  # weight it keeps when a newer group arrives
 
 
 @dataclass(frozen=True)
@@ -75,33 +74,18 @@ class PromptSelector:
         self.num_generations = num_generations
         self.settings = settings or SelectionSettings()
         self.seed = seed
-        self.evidence = Evidence(size, self.settings.age_discount, self.settings.visit_discount)
-        self.prior = PoolPrior(size, num_generations, pass_rates)
+        self.estimates = PassRateEstimates(
+            size, num_generations, pass_rates, self.settings.age_discount, self.settings.visit_discount
+        )
         self.exploration = ExplorationPass(size, seed)
-        self.sees_events = False  # whether the Beta is on the group being informative instead of on the pass rate
-        self.generation = 0
         self.draws = 0  # calls of `draw`
         self.drawn = 0  # prompts drawn
         self._num_candidates = min(size, self.settings.candidates_per_group * batch_groups)
         self._candidates = np.empty(0, dtype=np.int64)
 
     def start_generation(self) -> None:
-        """The policy has moved: everything known ages by one generation."""
-        self.generation += 1
-        self.prior.age()
-
-    def posterior(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters of the posterior of some prompts."""
-        alpha, beta = self.prior.read(positions)
-        hits, misses = self.evidence.read(positions, self.generation)
-        return alpha + hits, beta + misses
-
-    def predict(self, positions: np.ndarray) -> np.ndarray:
-        """Chance of each prompt's next group to be informative."""
-        alpha, beta = self.posterior(positions)
-        if self.sees_events:
-            return alpha / (alpha + beta)
-        return informative_probability(alpha, beta, self.num_generations)
+        """The policy has moved; once per batch."""
+        self.estimates.start_generation()
 
     def draw(
         self, missing: int, most: int, avoid: Collection[int] = (), multiple: int = 1, margin: float = 0.0
@@ -134,7 +118,7 @@ class PromptSelector:
         positions[explored] = exploring
         positions[~explored] = np.resize(ranked, int((~explored).sum()))
 
-        predicted = self.predict(positions)
+        predicted = self.estimates.predict(positions)
         expected, variance = predicted.cumsum(), (predicted * (1 - predicted)).cumsum()
         enough = expected - margin * np.sqrt(variance) >= missing
         count = int(enough.argmax()) + 1 if enough.any() else most
@@ -149,45 +133,16 @@ class PromptSelector:
         """Fresh candidates, the most promising first, those to be avoided last; ties fall at random."""
         rng = np.random.default_rng([self.seed, SELECTION_KEY, self.draws])
         candidates = rng.choice(self.size, self._num_candidates, replace=False)
-        alpha, beta = self.posterior(candidates)
+        alpha, beta = self.estimates.posterior(candidates)
         chance = rng.beta(self.settings.sharpness * alpha, self.settings.sharpness * beta)
-        score = chance if self.sees_events else informative_at(chance, self.num_generations)
+        score = chance if self.estimates.sees_events else informative_at(chance, self.num_generations)
         score -= 2.0 * np.isin(candidates, avoid)  # scores lie in [0, 1]
         self._candidates = candidates
         return candidates[np.argsort(-score, kind="stable")]
 
     def observe(self, draw: Draw, right: np.ndarray, informative: np.ndarray, binary: bool) -> None:
-        """
-        Learn from the groups of a round.
-
-        Args:
-            draw ([`Draw`]):
-                What was generated.
-            right (`np.ndarray` of shape `(n,)`, int):
-                Right completions of each group; completions that do not count are not right.
-            informative (`np.ndarray` of shape `(n,)`, bool):
-                Whether the group's rewards differ.
-            binary (`bool`):
-                Whether every reward was either right or wrong. At the first that was not, the estimates turn from pass
-                rates to the chance of being informative, for good.
-        """
-        if not binary and not self.sees_events:
-            self._switch_to_events()
-        successes = informative.astype(np.int64) if self.sees_events else right
-        trials = 1 if self.sees_events else self.num_generations
-        fair = draw.explored | (self.evidence.seen_at[draw.positions] == NEVER)
-        self.prior.observe(draw.positions[fair], successes[fair])
-        self.evidence.add(draw.positions, successes, trials - successes, self.generation)
-
-    def _switch_to_events(self) -> None:
-        """What was known as a pass rate becomes the chance of being informative, with one trial per group."""
-        everything = np.arange(self.size)
-        chance = self.predict(everything)
-        groups = (self.evidence.hits + self.evidence.misses) / self.num_generations
-        self.evidence.hits = (chance * groups).astype(np.float32)
-        self.evidence.misses = ((1 - chance) * groups).astype(np.float32)
-        self.prior.switch_to_events()
-        self.sees_events = True
+        """Learn from the groups of a round, see [`PassRateEstimates.learn`]."""
+        self.estimates.learn(draw.positions, right, informative, draw.explored, binary)
 
     def pool_metrics(self) -> dict[str, float]:
         """
@@ -195,15 +150,15 @@ class PromptSelector:
         were, which are a uniform sample.
         """
         sample = self._candidates
-        alpha, beta = self.posterior(sample)
-        promising = self.predict(sample) > 0.5
+        alpha, beta = self.estimates.posterior(sample)
+        promising = self.estimates.predict(sample) > 0.5
         metrics = {
             "exploration_share": self.drawn // self.settings.explore_every / max(self.drawn, 1),
             "effective_pool": promising.mean() * self.size,
-            "coverage": self.evidence.seen / self.size,
+            "coverage": self.estimates.coverage,
         }
-        if not self.sees_events:  # an uninformative group of no pass rate may be either
-            dead = ~promising & (self.evidence.seen_at[sample] != NEVER)
+        if not self.estimates.sees_events:  # an uninformative group of no pass rate may be either
+            dead = ~promising & self.estimates.seen(sample)
             metrics["solved"] = (dead & (alpha > beta)).mean() * self.size
             metrics["hopeless"] = (dead & (alpha <= beta)).mean() * self.size
         return {name: float(value) for name, value in metrics.items()}
@@ -211,17 +166,15 @@ class PromptSelector:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the arrays, in plain types."""
         return {
-            "size": self.size,
-            "sees_events": self.sees_events,
-            "generation": self.generation,
             "draws": self.draws,
             "drawn": self.drawn,
             "explored_up_to": self.exploration.taken,
+            "estimates": self.estimates.state_dict(),
         }
 
     def array_state(self) -> dict[str, np.ndarray]:
-        """The arrays: two float32 and a counter per prompt, and the prior."""
-        return {**self.evidence.array_state(), **self.prior.array_state()}
+        """The arrays of the estimates."""
+        return self.estimates.array_state()
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """
@@ -230,15 +183,6 @@ class PromptSelector:
         Raises:
             ValueError: when the state is that of another number of prompts.
         """
-        if state["size"] != self.size:
-            raise ValueError(
-                f"The checkpoint holds estimates for {state['size']} prompts, the training dataset has {self.size}. "
-                "Resume with the dataset of the run, or start anew with the checkpoint's weights as the model."
-            )
-        if state["sees_events"]:
-            self.prior.switch_to_events()
-            self.sees_events = True
-        self.evidence.load_array_state(arrays)
-        self.prior.load_array_state(arrays)
-        self.generation, self.draws, self.drawn = state["generation"], state["draws"], state["drawn"]
+        self.estimates.load_state_dict(state["estimates"], arrays)
+        self.draws, self.drawn = state["draws"], state["drawn"]
         self.exploration.taken = state["explored_up_to"]
