@@ -17,8 +17,8 @@ COLUMNS = {
     "milliseconds_per_draw": "ms per draw",
 }
 LIMITS = (
-    "Pass rates drift here as they are told to; a policy's do not. It shows what choosing prompts costs and "
-    "saves in rollouts, and nothing about what is learned from the chosen ones: that is the section on filling a batch."
+    "Pass rates drift here as they are told to; a policy's do not. The simulation shows what choosing prompts costs and"
+    " saves in rollouts, and nothing of what is learned from the chosen ones: see the section on filling a batch."
 )
 INTRO = (
     "The trainer's selector on pools of simulated pass rates, a third of the prompts in between, the rest solved or "
