@@ -104,7 +104,8 @@ def test_what_cannot_be_honoured_is_refused_with_value_reason_and_remedy(tmp_pat
     ids=str,
 )
 def test_the_remedies_are_accepted(tmp_path, changes):
-    dapo_config(tmp_path, **changes)
+    config = dapo_config(tmp_path, **changes)
+    assert {name: getattr(config, name) for name in changes} == changes
 
 
 @pytest.mark.parametrize(

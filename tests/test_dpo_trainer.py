@@ -451,8 +451,10 @@ def test_options_that_would_not_reach_the_loss_are_refused(tmp_path, name):
 
 
 def test_options_of_the_losses_beside_it_are_accepted(tmp_path):
-    PGDPOConfig(str(tmp_path), **DEFAULTS, loss_type=["pg", "robust"], label_smoothing=0.1)
-    PGDPOConfig(str(tmp_path), **DEFAULTS, loss_type=["pg", "discopop"], discopop_tau=0.1)
+    smoothed = PGDPOConfig(str(tmp_path), **DEFAULTS, loss_type=["pg", "robust"], label_smoothing=0.1)
+    assert smoothed.label_smoothing == 0.1
+    tempered = PGDPOConfig(str(tmp_path), **DEFAULTS, loss_type=["pg", "discopop"], discopop_tau=0.1)
+    assert tempered.discopop_tau == 0.1
 
 
 def test_whatever_the_parent_reads_is_read_here(tmp_path):
