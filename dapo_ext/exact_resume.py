@@ -195,6 +195,7 @@ class ExactResume:
         folder = Path(checkpoint)
         manifest = read_manifest(folder)
         if manifest is not None:
+            self._load_rng_state(checkpoint)  # the host does so where there is a step left to make
             self._load_rank_state(load_rank_state(folder, self._rank_of(manifest)))
             reference = load_file(folder / REFERENCE_FILE) if self._synchronized_reference else {}
             with torch.no_grad():
@@ -208,6 +209,7 @@ class ExactResume:
 
     def _load_rank_state(self, state: RankState) -> None:
         self._total_train_tokens = state.values["total_train_tokens"]
+        self._metrics["train"].update(state.values["metrics"])
         self._resumed = state
 
     def _run_epoch(self, **position):
@@ -229,7 +231,6 @@ class ExactResume:
         if resumed is None:
             return
         values = resumed.values
-        self._metrics["train"].update(values["metrics"])
         self._globalstep_last_logged = values["last_logged_step"]
         self._tr_loss.copy_(resumed.tensors["loss_since_log"])
         if self.args.ignore_data_skip:
