@@ -1,4 +1,4 @@
-"""What tells a whole checkpoint from a torn one: a manifest, opened before anything is written and closed at the end."""
+"""What tells a whole checkpoint from a torn one: a manifest, opened before anything is written, closed at the end."""
 
 import hashlib
 import json

@@ -41,10 +41,11 @@ class ExactResume:
     """
     Mixin, to stand before a subclass of [`~transformers.Trainer`] among the bases.
 
-    What the host keeps in a checkpoint stays the host's. In later epochs the data come in the order of the
-    uninterrupted run, where the host begins the order of the first epoch again. Added to it: the state of `sampler`; of every rank the place
+    What the host keeps in a checkpoint stays the host's. Added to it: the state of `sampler`; of every rank the place
     in the data, the random state at the epoch's beginning and what was measured since the last log; a reference model
-    that is synchronized with the policy; and a manifest that tells a whole checkpoint from a torn one.
+    that is synchronized with the policy; and a manifest that tells a whole checkpoint from a torn one. After a resume
+    in a later epoch the data come in the order of the uninterrupted run, where the host begins the order of the first
+    epoch again.
 
     Attributes:
         sampler ([`Stateful`] or `None`):

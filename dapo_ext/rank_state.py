@@ -42,15 +42,11 @@ def pack_batches(batches: Batches) -> tuple[list[dict[str, Any]], dict[str, torc
     values, tensors = [], {}
     for number, batch in enumerate(batches):
         values.append({name: value for name, value in batch.items() if not isinstance(value, torch.Tensor)})
-        tensors |= {
-            f"batch_{number}/{name}": value for name, value in batch.items() if isinstance(value, torch.Tensor)
-        }
+        tensors |= {f"batch_{number}/{name}": value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     return values, tensors
 
 
-def unpack_batches(
-    values: list[dict[str, Any]], tensors: dict[str, torch.Tensor], device: torch.device
-) -> Batches:
+def unpack_batches(values: list[dict[str, Any]], tensors: dict[str, torch.Tensor], device: torch.device) -> Batches:
     """Put the micro-batches of [`pack_batches`] together again."""
     batches: Batches = [dict(part) for part in values]
     for name, tensor in tensors.items():

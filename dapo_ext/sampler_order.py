@@ -8,8 +8,9 @@ def seek_epoch(dataloader, epoch: int) -> None:
     """
     Bring a fresh dataloader's sampler to an epoch, as if it had gone through the ones before.
 
-    TRL's sampler draws each epoch's order from one generator; Accelerate's derives it from the epoch's number, which the
-    host does not hand on where it skips batches or splits them among ranks. Both go on with the next epoch by themselves.
+    TRL's sampler draws each epoch's order from one generator; Accelerate's derives it from the epoch's number, which
+    the host does not hand on where it skips batches or splits them among ranks. Both go on with the next epoch by
+    themselves.
 
     Args:
         dataloader (`~torch.utils.data.DataLoader`):

@@ -84,11 +84,8 @@ def kill(server: Server, pids: list[int], phases: PhaseFile, aim: str, rng: rand
         step, phase = phases.read()
         if first_seen is None and phase != "start":
             first_seen, deadline = step, time.monotonic() + delay
-        if aim == "any time":
-            reached = time.monotonic() > deadline
-        else:
-            reached = phase == aim and step >= first_seen + first_step
-        if reached:
+        in_time = aim == "any time" and time.monotonic() > deadline
+        if in_time or (phase == aim and step >= first_seen + first_step):
             break
         time.sleep(0.0005)
     if aim != "any time":
@@ -188,7 +185,9 @@ def campaign(kills: int, minutes: float, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-HEADER = f"{'trainer':<14} {'ranks':>5} {'seed':>4} {'step':>4}  {'phase':<20} {'torn':>4} {'resumed from':>12}  verdict"
+HEADER = (
+    f"{'trainer':<14} {'ranks':>5} {'seed':>4} {'step':>4}  {'phase':<20} {'torn':>4} {'resumed from':>12}  verdict"
+)
 
 
 def line_of(row: dict[str, Any]) -> str:

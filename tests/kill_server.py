@@ -78,7 +78,11 @@ def work(job: dict[str, Any], rank: int) -> None:
     ranks = job["ranks"]
     if ranks > 1:
         os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=job["port"]
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(ranks),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=job["port"],
         )
         dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     output_dir = Path(job["output_dir"])

@@ -6,7 +6,7 @@ import numpy as np
 from peft import LoraConfig
 
 from tests.pg_tiny import pg_trainer
-from tests.tiny import dapo_trainer, prompts, policy
+from tests.tiny import dapo_trainer, policy, prompts
 from tests.tiny_pairs import pairs, pg_dpo_trainer
 
 
@@ -36,9 +36,9 @@ def pg_grpo(output_dir, ranks: int = 1, **changes):
     return pg_trainer(output_dir, fickle_reward, prompts(10), {"model": policy()}, **{**options, **changes})
 
 
-def pg_dpo(output_dir, ranks: int = 1, **changes):
+def pg_dpo(output_dir, ranks: int = 1, dropout: float = 0.3, **changes):
     """An adapter with dropout, which draws from torch's random state."""
-    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", lora_dropout=0.3)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", lora_dropout=dropout)
     options = {**SAVING, **STEEP, "learning_rate": 5e-2, "dynamic_pairs": True, "num_train_epochs": 4}
     options["per_device_train_batch_size"] = 2 // ranks
     return pg_dpo_trainer(output_dir, pairs(14), {"model": policy(), "peft_config": lora}, **{**options, **changes})

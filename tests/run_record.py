@@ -36,7 +36,7 @@ def record_of(trainer) -> dict[str, Any]:
     return {
         "step": trainer.state.global_step,
         "epoch": trainer.state.epoch,
-        "weights": digest({name: p for name, p in trainer.model.named_parameters()}),
+        "weights": digest(dict(trainer.model.named_parameters())),
         "optimizer": digest(trainer.optimizer.state_dict()),
         "schedule": digest(trainer.lr_scheduler.state_dict()),
         "log": log_without_times(trainer),

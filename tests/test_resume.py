@@ -153,7 +153,7 @@ class SavesBeforeTheStep(TrainerCallback):
 
 @pytest.mark.parametrize("step", [4, 6])
 def test_a_step_left_half_way_begins_anew(tmp_path, step):
-    """At the first step of a generation, and within one: the place in the generation is that of the step's beginning."""
+    """At a generation's first step, and within one: the place in the generation is that of the step's beginning."""
     trainer = dapo(tmp_path, save_steps=100)
     callback = SavesBeforeTheStep(step)
     callback.trainer = trainer
