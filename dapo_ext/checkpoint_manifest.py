@@ -137,4 +137,4 @@ def _digest_of_values(values: dict[str, Any]) -> str:
 
 
 def _write(folder: Path, values: dict[str, Any]) -> None:
-    write_whole(folder / MANIFEST_FILE, lambda path: path.write_text(json.dumps(values, indent=2) + "\n"))
+    write_whole(folder / MANIFEST_FILE, lambda path: path.write_text(json.dumps(values, indent=2)))
