@@ -183,9 +183,15 @@ class PGDPOTrainer(RefillingRun, ExactResume, DPOTrainer):
             self.data_collator = collator
 
     def _run_fields(self) -> dict[str, Any]:
-        # Pairs are shared out among the ranks anew at every step, so that only their number matters
-        rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return {**super()._run_fields(), "pairs_per_step": rows * self.args.world_size}
+        # The host deals out a step's pairs anew, so that only their number matters; refills ask for a multiple of ranks
+        args = self.args
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        fields = {
+            **super()._run_fields(),
+            "pairs_per_step": rows * args.world_size,
+            "dynamic_pairs": args.dynamic_pairs,
+        }
+        return {**fields, "num_processes": args.world_size} if args.dynamic_pairs else fields
 
     def _build_selector(self, args: PGDPOConfig) -> PairSelector:
         dataset = self.train_dataset
