@@ -6,25 +6,30 @@ import pytest
 
 from benchmarks import report, rollouts
 from benchmarks.playground_runs import RunSpec
-from benchmarks.pools import HARD, SOLVED, train_prompts
+from benchmarks.pools import SIZE, train_prompts
 from benchmarks.rollouts import PRESETS, first_reaching, measure, specs, summarise, train
 from dapo_ext.playground import make_dataset
 from tests.tiny import policy_dir
 
 
-def test_the_saturated_pool_is_mostly_short_and_apart_from_the_held_out_prompts():
-    pool = train_prompts("saturated", seed=3)
-    assert len(set(pool["prompt"])) == SOLVED + HARD
-    assert sorted(set(pool["terms"])) == [2, 3, 9, 10, 11]
-    assert sum(terms <= 3 for terms in pool["terms"]) == SOLVED
+@pytest.mark.parametrize(("name", "well_known", "terms"), [("mixed", 224, [6, 11]), ("saturated", 480, [9, 11])])
+def test_a_pool_is_of_well_known_short_sums_and_long_ones(name, well_known, terms):
+    pool = train_prompts(name, seed=3)
+    assert len(set(pool["prompt"])) == len(pool) == SIZE
+    assert sum(terms <= 3 for terms in pool["terms"]) == well_known
+    long = [terms for terms in pool["terms"] if terms > 3]
+    assert [min(long), max(long)] == terms
     assert not set(pool["prompt"]) & set(make_dataset("held_out", 1024)["prompt"])
+
+
+def test_an_unknown_pool_is_an_error():
     with pytest.raises(ValueError, match="'easy'"):
         train_prompts("easy", seed=0)
 
 
 def test_a_full_run_trains_on_four_times_the_saturated_pool():
     steps = PRESETS["full"].steps["saturated"]
-    assert steps / 4 * rollouts.BATCH_GROUPS >= 4 * (SOLVED + HARD)
+    assert steps / 4 * rollouts.BATCH_GROUPS >= 4 * SIZE
     full = specs(PRESETS["full"], 3)
     assert len({spec.key for spec in full}) == len(full) == 2 * 3 * 2 * 5
 
@@ -35,7 +40,7 @@ def test_a_run_counts_what_its_policy_generates(policy, monkeypatch):
     monkeypatch.setattr(rollouts, "train_prompts", lambda pool, seed: make_dataset("train", 32, max_terms=3))
     # Rewards are all 0 for an untrained policy, so odd lengths are rewarded
     monkeypatch.setattr(rollouts, "CountedReward", OddLengths)
-    spec = RunSpec(policy, 0, 0, 8, 4, rollouts.POLICIES[policy].settings, "mixed", 8, samples=1)
+    spec = RunSpec(policy, 0, 0, 8, 4, rollouts.POLICIES[policy].settings, "fresh", 8, samples=1)
     record = train(spec, policy_dir().name)
     assert [point["step"] for point in record["points"]] == [0, 4, 8]
     generated = record["points"][-1]["generated_groups"]
