@@ -18,7 +18,7 @@ def train_prompts(pool: str, seed: int) -> Dataset:
 
     Groups of the short ones soon are seldom informative, those of the long ones nearly always from some point on, so
     the share of the short ones sets the accept rate: about .6 for `"mixed"`, about .33 for `"saturated"`. The pool
-    `"fresh"`, 4,096 prompts with 2 to 10 terms, is more than a run uses, and four in five of its groups are informative.
+    `"fresh"`, 4,096 prompts with 2 to 10 terms, is more than a run uses, and four in five of its groups inform.
     """
     if pool == "fresh":
         return make_dataset("train", 4096, seed=seed)
