@@ -17,6 +17,7 @@ NEW_FIELDS = {
     "max_staleness": 1,
     "prompt_selection": "uniform",
     "pass_rate_column": None,
+    "selection_cost": "groups",
     "soft_overlong_cache": 0.2,
     "soft_overlong_weight": 1.0,
     "token_weighting": "uniform",
