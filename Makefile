@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-long lint format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,9 @@ demo: $(INSTALLED)  ## warm start, DAPO training and a picture, offline, in at m
 
 test: $(INSTALLED)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-long: $(INSTALLED)  ## kill runs at random moments, resume them, and compare: at most 40 minutes
+	$(BIN)/python -m tests.kill_campaign
 
 lint: $(INSTALLED)  ## ruff check and format check
 	$(BIN)/ruff check .

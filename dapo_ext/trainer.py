@@ -14,6 +14,7 @@ from trl.trainer.utils import get_config_model_id
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
+from .generation_resume import GenerationResume
 from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
 from .old_logps import KeepsOldLogps
 from .refilling_run import RefillingRun
@@ -25,7 +26,7 @@ from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(RefillingRun, GenerationResume, TokenWeightedTrainer, KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.

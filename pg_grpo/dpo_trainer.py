@@ -11,6 +11,7 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
+from dapo_ext.exact_resume import ExactResume
 from dapo_ext.prompt_stream import PromptStream
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
@@ -26,7 +27,7 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(RefillingRun, DPOTrainer):
+class PGDPOTrainer(RefillingRun, ExactResume, DPOTrainer):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -180,6 +181,17 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = collator
+
+    def _run_fields(self) -> dict[str, Any]:
+        # The host deals out a step's pairs anew, so that only their number matters; refills ask for a multiple of ranks
+        args = self.args
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        fields = {
+            **super()._run_fields(),
+            "pairs_per_step": rows * args.world_size,
+            "dynamic_pairs": args.dynamic_pairs,
+        }
+        return {**fields, "num_processes": args.world_size} if args.dynamic_pairs else fields
 
     def _build_selector(self, args: PGDPOConfig) -> PairSelector:
         dataset = self.train_dataset
