@@ -11,21 +11,28 @@ from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
+from .checked_rewards import CheckedRewards
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
-from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
+from .host_metrics import (
+    count_unscored,
+    replace_completion_metrics,
+    replace_reward_metrics,
+    rescale_sequence_clip_metrics,
+)
 from .old_logps import KeepsOldLogps
+from .prompt_lengths import FittingPrompts
 from .refilling_run import RefillingRun
 from .refusal import refusal
-from .reward_checks import refuse_infinite, withdraw_punishment
+from .reward_checks import withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
 from .sampler_setup import build_sampler
 from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps, FittingPrompts, CheckedRewards):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -220,9 +227,9 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
             self._host_rewards = self._replay.rewards_per_func
             return self._host_rewards
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        refuse_infinite(rewards, self.reward_func_names)
         if self._punishment_column is not None:
             withdraw_punishment(rewards, self._punishment_column, everywhere=not self.model.training)
+        count_unscored(self._metrics["train" if self.model.training else "eval"], rewards)
         self._seen_rewards = self._host_rewards = rewards
         if self.model.training and self.sampler is None and self.mask_truncated_completions:
             truncated = self._gather_truncated(completion_ids_list)
