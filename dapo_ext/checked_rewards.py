@@ -1,4 +1,4 @@
-"""Reward functions are the user's code: they are timed, what they return is checked, what they raise ends every rank."""
+"""Reward functions are timed, what they return is checked, and what they raise ends every rank."""
 
 import traceback
 from collections.abc import Callable, Iterator

@@ -84,8 +84,8 @@ def refuse_infinite(rewards_per_func: torch.Tensor, names: Sequence[str]) -> Non
     for name, column in zip(names, rewards_per_func.unbind(dim=1), strict=True):
         if column.isinf().any():
             raise ValueError(
-                f"The reward model '{name}' returned an infinite reward, which has no group mean. Check its weights and "
-                "its dtype: float16 overflows at 65504."
+                f"The reward model '{name}' returned an infinite reward, which has no group mean. Check its weights "
+                "and its dtype: float16 overflows at 65504."
             )
 
 

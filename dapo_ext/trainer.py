@@ -13,7 +13,7 @@ from trl.trainer.utils import get_config_model_id
 
 from .checked_rewards import CheckedRewards
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
-from .config import ROW_MEAN_LOSSES, DAPOConfig
+from .config import DAPOConfig
 from .denominators import set_denominators
 from .host_metrics import (
     count_unscored,
@@ -21,6 +21,7 @@ from .host_metrics import (
     replace_reward_metrics,
     rescale_sequence_clip_metrics,
 )
+from .objective_checks import ROW_MEAN_LOSSES
 from .old_logps import KeepsOldLogps
 from .prompt_lengths import FittingPrompts
 from .refilling_run import RefillingRun
@@ -110,6 +111,8 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps, FittingProm
             }"""),
     }
 
+    _replay: SampledBatch | None = None  # what the host's method is to find instead of generating
+
     def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
         if args is None:
             name = model if isinstance(model, str) else get_config_model_id(model.config)
@@ -125,7 +128,6 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps, FittingProm
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
-        self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
         self._window_is_empty = False  # whether the current optimizer step has no live row

@@ -15,9 +15,10 @@ from dapo_ext.prompt_stream import PromptStream
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
 
-from .dpo_config import PG_LOSS, PGDPOConfig
+from .dpo_config import PGDPOConfig
 from .pair_dataset import keep_trainable_pairs
 from .pair_loss import PairState, PairTerms
+from .pair_loss_checks import PG_LOSS
 from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 
