@@ -47,7 +47,7 @@ def check_prompt_lengths(trainer) -> None:
         return
     limit = context - room - TEMPLATE_TOKENS
     rows = [row for row, prompt in enumerate(dataset["prompt"]) if len(repr(prompt).encode()) > limit]
-    lengths = {row: len(trainer._tokenize_prompts([dataset[row]["prompt"]])[0][0]) for row in rows}
+    lengths = {row: len(GRPOTrainer._tokenize_prompts(trainer, [dataset[row]["prompt"]])[0][0]) for row in rows}
     full = [row for row, length in lengths.items() if length >= context]
     if full:
         raise refusal(
@@ -67,7 +67,10 @@ def check_prompt_lengths(trainer) -> None:
 
 
 class FittingPrompts(GRPOTrainer):
-    """[`~trl.GRPOTrainer`] that refuses to generate from a prompt which fills the context (of an iterable dataset)."""
+    """
+    [`~trl.GRPOTrainer`] that refuses prompts which fill the context (of an iterable dataset, whose rows nobody has seen
+    before), and completions without a token, which nothing can be learned from and the parent cannot index.
+    """
 
     def _tokenize_prompts(self, prompts: list) -> tuple:
         prompt_ids, *images = super()._tokenize_prompts(prompts)
@@ -81,3 +84,14 @@ class FittingPrompts(GRPOTrainer):
                 "leave such rows out with dataset.filter, or shorten their prompts",
             )
         return prompt_ids, *images
+
+    def _generate_single_turn(self, *args, **kwargs) -> tuple:
+        completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        empty = sum(not ids for ids in completion_ids)
+        if empty and not self.tools:  # a turn after a tool's answer may be empty
+            raise RuntimeError(
+                f"The generation backend returned {empty} of {len(completion_ids)} completions without a token, not "
+                "even the one that ends a sequence. Check generation_kwargs (stop words, min_tokens) and the context "
+                "length of the vLLM server."
+            )
+        return completion_ids, logprobs

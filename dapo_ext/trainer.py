@@ -29,11 +29,12 @@ from .refusal import refusal
 from .reward_checks import withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
 from .sampler_setup import build_sampler
+from .saving_errors import ExplainedSaving
 from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps, FittingPrompts, CheckedRewards):
+class DAPOTrainer(ExplainedSaving, RefillingRun, TokenWeightedTrainer, KeepsOldLogps, FittingPrompts, CheckedRewards):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
