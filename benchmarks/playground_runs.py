@@ -57,7 +57,7 @@ class RunSpec:
     steps: int  # optimizer steps
     evaluate_every: int  # optimizer steps
     changes: Mapping[str, Any] = field(default_factory=dict)  # to SETTING
-    pool: str = "mixed"
+    pool: str = "fresh"
     held_out: int = 1024  # prompts
     curve_prompts: int | None = None  # how many of them the curve is measured on before the end; None for all
     samples: int = 2  # completions per held-out prompt on the curve; twice as many at the end

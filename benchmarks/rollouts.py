@@ -82,7 +82,7 @@ class Preset:
     samples: int  # completions per prompt on the curve; twice as many at the end
 
 
-# 160 updates train 2,560 groups, four times the saturated pool; on the mixed one they end near the ceiling
+# 160 updates train 2,560 groups, four times the saturated pool
 PRESETS = {
     "quick": Preset((0,), {"mixed": 16, "saturated": 16}, 8, 128, 128, 1),
     "full": Preset((0, 1), {"mixed": 96, "saturated": 160}, 16, 1024, 512, 2),
