@@ -67,7 +67,7 @@ def straddling(mode: str, steps: int, world: int) -> dict:
         "optim": "sgd",
         "on_exhausted": policy,
         # Seldom enough for a batch, or always
-        "generation_budget": 1.4 if policy == "shrink" else 100.0,
+        "generation_budget": 2.0 if policy == "shrink" else 100.0,
         "prompt_selection": selection,
         "max_staleness": 2,
     }
