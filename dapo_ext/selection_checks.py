@@ -7,6 +7,7 @@ from .value_checks import check_flags, check_unread, is_number, is_whole
 
 
 SELECTIONS = ("uniform", "predictive")
+COSTS = ("groups", "tokens")
 LARGEST_BUDGET = 1000
 LARGEST_STALENESS = 1000
 # Fields that only dynamic sampling reads
@@ -85,6 +86,11 @@ def check_selection(args) -> None:
     if column is not None and not (isinstance(column, str) and column):
         reason = "it is the name of a column of the dataset"
         raise refusal("pass_rate_column", column, reason, "give its name, or leave it None")
+    if args.selection_cost not in COSTS:
+        raise refusal("selection_cost", args.selection_cost, "there is no such cost", f"choose from {COSTS}")
+    if selection == "uniform" and args.selection_cost != COSTS[0]:
+        reason = "prompt_selection='uniform' weighs no cost"
+        raise refusal("selection_cost", args.selection_cost, reason, "set prompt_selection='predictive'")
     if selection == "uniform" and column is not None:
         reason = "prompt_selection='uniform' asks no pass rates"
         raise refusal("pass_rate_column", column, reason, "set prompt_selection='predictive'")

@@ -61,6 +61,8 @@ DAPO: Cases = [
     ({"prompt_selection": "predictive", "dynamic_sampling": False}, "prompt_selection"),
     ({"prompt_selection": "predictive", "shuffle_dataset": False}, "shuffle_dataset"),
     ({"pass_rate_column": "rate"}, "pass_rate_column"),
+    ({"prompt_selection": "predictive", "selection_cost": "seconds"}, "selection_cost"),
+    ({"selection_cost": "tokens"}, "selection_cost"),
     ({"soft_overlong_cache": -1}, "soft_overlong_cache"),
     ({"soft_overlong_cache": 2.5}, "soft_overlong_cache"),
     ({"soft_overlong_cache": 9}, "soft_overlong_cache"),

@@ -26,6 +26,7 @@ ON_POLICY: dict[str, list[Any]] = {
     "carry_surplus": [True, False],
     "max_staleness": [1, 3],
     "prompt_selection": ["uniform", "predictive"],
+    "selection_cost": ["groups", "tokens"],
     "soft_overlong_cache": [0, 0.2, 4],
     "soft_overlong_weight": [1.0, 0.5],
     "token_weighting": ["uniform", "uniform", "entropy"],

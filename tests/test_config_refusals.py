@@ -29,6 +29,7 @@ WRONG: dict[str, dict[str, tuple[list[Any], dict[str, Any]]]] = {
         "max_staleness": ([*NOT_A_NUMBER, 0, -1, 1.5, 10**9], {}),
         "prompt_selection": (NOT_A_CHOICE, {}),
         "pass_rate_column": (NOT_A_COLUMN, {"prompt_selection": "predictive"}),
+        "selection_cost": (NOT_A_CHOICE, {"prompt_selection": "predictive"}),
         "soft_overlong_cache": ([*NOT_A_NUMBER, -1, -0.5, 1.5, 9, 1e9], {}),
         "soft_overlong_weight": ([*NOT_A_NUMBER, -0.1], {}),
         "token_weighting": (NOT_A_CHOICE, {}),
