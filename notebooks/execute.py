@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
-SECONDS_PER_CELL = 600
+SECONDS_PER_CELL = 1800
 
 
 def execute(path: Path, directory: Path) -> nbformat.NotebookNode:
