@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-upstream lint format clean
+.PHONY: help demo test test-long test-upstream lint format docs notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,16 +31,23 @@ test-upstream:  ## the test suite against the newest release of TRL; what fails 
 	@$(UPSTREAM)/bin/python -m pytest -n 2 --dist loadgroup -rfE --tb=line \
 		|| echo "The suite does not pass with these versions: CONTRIBUTING.md, 'When TRL has a new minor version'."
 
-lint: $(INSTALLED)  ## ruff check and format check
+lint: $(INSTALLED)  ## ruff check and format check, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and the runs
-	rm -rf $(VENV) $(UPSTREAM) runs
+docs: $(INSTALLED)  ## the API reference, from the docstrings, in build/api
+	$(BIN)/pdoc --docformat google --output-directory build/api dapo_ext pg_grpo
+
+notebooks: $(INSTALLED)  ## execute the notebooks in smoke mode and store their outputs
+	$(BIN)/python -m notebooks.execute
+
+clean:  ## remove the environments, the API reference and the runs
+	rm -rf $(VENV) $(UPSTREAM) build runs
 
 # torch goes first and pinned, so that nothing else decides which build of it is taken.
 $(INSTALLED): pyproject.toml constraints.txt
