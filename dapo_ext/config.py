@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
+from .precision import settle_cpu_precision
 from .refusal import refusal
 from .selection_checks import check_selection
 from .token_weight_checks import check_weighting
@@ -175,6 +176,7 @@ class DAPOConfig(GRPOConfig):
         return int(self.soft_overlong_cache)
 
     def __post_init__(self):
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         self._refuse_sampling_values()
         self._refuse_punishment_values()

@@ -6,6 +6,9 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 
+METRICS_FILE = "metrics.jsonl"  # in a run's output directory
+
+
 class MetricsFile(TrainerCallback):
     """
     Appends every logged record to a file, each with its `step`.

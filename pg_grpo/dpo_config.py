@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from dapo_ext.precision import settle_cpu_precision
 from dapo_ext.refusal import refusal
 
 from .pair_loss import PairObjective
@@ -128,6 +129,7 @@ class PGDPOConfig(DPOConfig):
         self._refuse_ratio_values()
         if self.beta is None:
             self.beta = self.pg_beta
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         self._refuse_clip_values()
         self._refuse_other_losses()
