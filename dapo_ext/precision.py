@@ -90,20 +90,3 @@ def settle_cpu_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool |
     # Not accelerate's logger: a configuration may be made before there is a process group
     logger.logger.warning(f"bf16=False is taken, so that training runs in float32: {obstacle}.")
     return False
-
-
-def widen_adapters(model: torch.nn.Module) -> None:
-    """
-    Bring trainable bfloat16 weights on the CPU to float32 where bfloat16 cannot be used there.
-
-    TRL keeps the adapters of quantized models in bfloat16, whatever `bf16` says.
-    """
-    narrow = [
-        parameter
-        for parameter in model.parameters()
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16 and parameter.device.type == "cpu"
-    ]
-    if narrow and cpu_bf16_obstacle() is not None:
-        for parameter in narrow:
-            parameter.data = parameter.data.float()
-        logger.warning(f"Trainable weights are kept in float32: {cpu_bf16_obstacle()}.")

@@ -7,8 +7,11 @@ from transformers import TrainingArguments
 from trl import DPOConfig, GRPOConfig
 
 
-# What the host fills in by itself, or what must not be shown
-NOT_SETTINGS = ("accelerator_config", "parallelism_config", "dataloader_pin_memory", "disable_tqdm", "hub_token")
+# What the host fills in by itself or derives from other fields, and what must not be shown
+NOT_SETTINGS = {
+    *("accelerator_config", "parallelism_config", "dataloader_pin_memory", "disable_tqdm", "generation_batch_size"),
+    "hub_token",
+}
 
 
 def settings(args: TrainingArguments) -> dict[str, Any]:

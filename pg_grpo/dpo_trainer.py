@@ -11,8 +11,8 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
+from dapo_ext.adapter_precision import KeepsAdapterPrecision
 from dapo_ext.model_card import CardWithConfiguration
-from dapo_ext.precision import widen_adapters
 from dapo_ext.prompt_stream import PromptStream
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
@@ -28,7 +28,7 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(CardWithConfiguration, RefillingRun, DPOTrainer):
+class PGDPOTrainer(CardWithConfiguration, KeepsAdapterPrecision, RefillingRun, DPOTrainer):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -92,7 +92,6 @@ class PGDPOTrainer(CardWithConfiguration, RefillingRun, DPOTrainer):
                 "args", type(args).__name__, "the new fields are missing from it", "pass a pg_grpo.PGDPOConfig"
             )
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
-        widen_adapters(self.model)
         if self._is_vision_dataset:
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"
             raise refusal("train_dataset", "pairs with images", reason, "use trl.DPOTrainer")

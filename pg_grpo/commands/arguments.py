@@ -21,7 +21,7 @@ class RunParser(TrlParser):
     What differs from the parent: a flag or a YAML key that nobody takes is an error naming the nearest one (the parent
     is told by TRL's scripts to drop them silently), flags cannot be abbreviated, a single value is accepted where a
     list is expected, and errors do not print the several hundred options first. Options of `accelerate launch` are
-    collected in `launch_arguments`.
+    collected in `launch_arguments`, and `rest_of(arguments)` is what they leave of the command line.
 
     Args:
         dataclass_types (`Iterable[type]`):
@@ -40,6 +40,7 @@ class RunParser(TrlParser):
         super().__init__(list(dataclass_types), prog=prog, description=description, allow_abbrev=False)
         self.add_argument("--config", metavar="FILE.yaml", help="YAML file with values for any of these options")
         self.launch_arguments: list[str] = []
+        self._launch_words: list[str] = []  # the same, as they stand on the command line
         self._amend = amend
         self._launch_options = launch_command_parser()._option_string_actions
 
@@ -51,13 +52,14 @@ class RunParser(TrlParser):
         return self.parse_args_and_config(joined)
 
     def set_defaults_with_config(self, **kwargs) -> list[str]:
-        self._take_rest(super().set_defaults_with_config(**kwargs), "key of the config file")
+        self._sort_out(super().set_defaults_with_config(**kwargs), "key of the config file")
         return []
 
     def parse_known_args(self, args=None, namespace=None):
         namespace, rest = super().parse_known_args(args, namespace)
         del namespace.config  # the parent has read the file
-        self._take_rest(rest, "argument")
+        self._sort_out(rest, "argument")
+        self._launch_words = rest
         for action in self._actions:
             value = getattr(namespace, action.dest, None)
             if action.nargs == "+" and isinstance(value, str):  # a YAML scalar
@@ -68,37 +70,35 @@ class RunParser(TrlParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n(`{self.prog} --help` lists the options)\n")
 
-    def _take_rest(self, rest: list[str], kind: str) -> None:
+    def rest_of(self, arguments: list[str]) -> list[str]:
+        """The command line without the options of the launcher."""
+        left, launch_words = [], list(self._launch_words)  # which are in the same order
+        for argument in arguments:
+            if launch_words and argument == launch_words[0]:
+                launch_words.pop(0)
+            else:
+                left.append(argument)
+        return left
+
+    def _sort_out(self, rest: list[str], kind: str) -> None:
         """Hand the launcher's options to the launcher; anything else is unknown."""
         while rest:
             option, *values = rest[: _next_option(rest)]
             rest = rest[1 + len(values) :]
             flag, _, value = option.partition("=")
+            values = [value, *values] if value else values
             launch_option = self._launch_options.get(flag)
-            if flag == ACCELERATE_CONFIG or (flag.startswith("--") and launch_option is not None):
-                is_switch = launch_option is not None and launch_option.nargs == 0
-                if not is_switch:
-                    self.launch_arguments += [flag, *([value] if value else []), *values]
-                elif values != ["False"]:  # YAML's `false` leaves a switch off
-                    self.launch_arguments.append(flag)
-            else:
+            if flag == ACCELERATE_CONFIG or (launch_option is not None and launch_option.nargs != 0):
+                self.launch_arguments += [flag, *values]
+            elif launch_option is None or not flag.startswith("--"):
                 self.error(f"unknown {kind} `{flag.removeprefix('--')}`.{self._suggest(flag)}")
+            elif values != ["False"]:  # YAML's `false` leaves a switch off
+                self.launch_arguments.append(flag)
 
     def _suggest(self, flag: str) -> str:
         known = {name.replace("-", "_") for name in [*self._option_string_actions, *self._launch_options]}
         near = difflib.get_close_matches(flag.replace("-", "_"), sorted(known), n=1)
         return f" Did you mean `{near[0].lstrip('_')}`?" if near else ""
-
-
-def without(arguments: list[str], removed: list[str]) -> list[str]:
-    """`arguments` without the launcher's part of them, which is in the same order."""
-    left, pending = [], list(removed)
-    for argument in arguments:
-        if pending and argument == pending[0]:
-            pending.pop(0)
-        else:
-            left.append(argument)
-    return left
 
 
 def note(message: str) -> None:

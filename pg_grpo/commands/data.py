@@ -21,8 +21,8 @@ def load_splits(script: ScriptArguments, mixture: DatasetMixtureConfig, note) ->
 
     Args:
         script ([`~trl.ScriptArguments`]):
-            `dataset_name` is a local JSON, JSON lines, Parquet or CSV file, a folder written by `save_to_disk`, a folder
-            of such files, or a name on the Hub.
+            `dataset_name` is a local JSON, JSON lines, Parquet or CSV file, a folder written by `save_to_disk`, a
+            folder of such files, or a name on the Hub.
         mixture ([`~trl.DatasetMixtureConfig`]):
             TRL's mixture, which wins over `dataset_name`.
         note (`Callable`):
@@ -39,9 +39,7 @@ def load_splits(script: ScriptArguments, mixture: DatasetMixtureConfig, note) ->
             note("`datasets` and `dataset_name` are both given; `datasets` is used.")
         return get_dataset(mixture)
     if not script.dataset_name:
-        raise ValueError(
-            "no dataset is given. Set `dataset_name` (a file, a folder or a name on the Hub) or `datasets`."
-        )
+        raise ValueError("no dataset is given. Set `dataset_name` (file, folder or name on the Hub) or `datasets`.")
     return _load_named(script)
 
 
@@ -76,9 +74,7 @@ def _load_named(script: ScriptArguments) -> Splits:
     path, streaming = Path(script.dataset_name), script.dataset_streaming
     if path.is_file():
         if path.suffix not in FILE_LOADERS:
-            raise ValueError(
-                f"`dataset_name={script.dataset_name!r}` is no file that can be read: {sorted(FILE_LOADERS)}."
-            )
+            raise ValueError(f"{path} is no file that can be read; those that can end in {sorted(FILE_LOADERS)}.")
         files = {script.dataset_train_split: str(path)}
         return load_dataset(FILE_LOADERS[path.suffix], data_files=files, streaming=streaming)
     if any((path / marker).is_file() for marker in SAVED_MARKERS):

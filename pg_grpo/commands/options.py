@@ -7,8 +7,8 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 
 DATASET_HELP = (
-    "Local JSON, JSON lines, Parquet or CSV file, folder written by `save_to_disk`, folder of such files, or name on the "
-    "Hub. Ignored if `datasets` is given."
+    "Local JSON, JSON lines, Parquet or CSV file, folder written by `save_to_disk`, folder of such files, or name on "
+    "the Hub. Ignored if `datasets` is given."
 )
 
 

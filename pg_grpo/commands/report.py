@@ -86,7 +86,9 @@ def run_report(run_dir: str, output: str | None = None) -> None:
         plot_panels(records, PANELS, picture)
     except (ValueError, OSError) as error:
         sys.exit(f"pg-grpo report: error: {error}")
-    console.print(_table(records, f"{source}, {max(record['step'] for record in records)} optimizer steps"))
+    steps = max(record["step"] for record in records)
+    console.print(f"{source}, {steps} optimizer steps", highlight=False, soft_wrap=True)
+    console.print(_table(records))
     console.print(f"The picture is {picture}", highlight=False, soft_wrap=True)
 
 
@@ -136,8 +138,8 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def _table(records: list[dict[str, Any]], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(records: list[dict[str, Any]]) -> Table:
+    table = Table()
     table.add_column("metric", overflow="fold")
     columns = ("first", "last", "smallest", "largest")
     for column in columns:

@@ -17,7 +17,7 @@ from dapo_ext.progress import ProgressDisplay
 from dapo_ext.run_log import METRICS_FILE, MetricsFile
 
 from ..dpo_config import PGDPOConfig
-from .arguments import RunParser, note, without
+from .arguments import RunParser, note
 from .build import METHODS, build_trainer
 from .launch import is_launched, is_main_process, launch
 from .options import ModelArguments
@@ -43,8 +43,9 @@ def run(command: str, arguments: list[str]) -> None:
     try:
         script, config, model, mixture = parser.parse(arguments)
         if parser.launch_arguments and not is_launched():
-            launch(command, without(arguments, parser.launch_arguments), parser.launch_arguments)
+            launch(command, parser.rest_of(arguments), parser.launch_arguments)
             return
+        is_new = not Path(config.output_dir).exists()
         callbacks = [MetricsFile(Path(config.output_dir) / METRICS_FILE), ProgressDisplay(_console(config), command)]
         trainer = build_trainer(METHODS[command], script, config, model, mixture, callbacks, tell)
     except (ValueError, OSError) as error:
@@ -54,6 +55,8 @@ def run(command: str, arguments: list[str]) -> None:
 
         if trainer.is_world_process_zero():
             show_dry_run(Console(), trainer, script, model)
+            if is_new:  # the host has made it
+                Path(config.output_dir).rmdir()
     else:
         _train(trainer, config, script)
     trainer.end()
@@ -84,7 +87,7 @@ def _train(run: Trainer, config: Any, script: Any) -> None:
     run.save_model(config.output_dir)
     # A path of this machine says nothing on the Hub
     dataset = None if script.dataset_name and os.path.exists(script.dataset_name) else script.dataset_name
-    run.create_model_card(dataset_name=dataset)
+    run.create_model_card(model_name=Path(config.output_dir).name, dataset_name=dataset)
     say = run.accelerator.print
     if run.stop_reason:
         say(f"Training ended early. {run.stop_reason}")
