@@ -11,13 +11,13 @@ from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
-from .adapter_precision import KeepsAdapterPrecision
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import ROW_MEAN_LOSSES, DAPOConfig
 from .denominators import set_denominators
 from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
 from .model_card import CardWithConfiguration
 from .old_logps import KeepsOldLogps
+from .quantized_policy import TrainsQuantizedPolicy
 from .refilling_run import RefillingRun
 from .refusal import refusal
 from .reward_checks import refuse_infinite, withdraw_punishment
@@ -27,7 +27,7 @@ from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(CardWithConfiguration, KeepsAdapterPrecision, RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.

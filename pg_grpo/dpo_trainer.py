@@ -11,9 +11,9 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
-from dapo_ext.adapter_precision import KeepsAdapterPrecision
 from dapo_ext.model_card import CardWithConfiguration
 from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
 
@@ -28,7 +28,7 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(CardWithConfiguration, KeepsAdapterPrecision, RefillingRun, DPOTrainer):
+class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, RefillingRun, DPOTrainer):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 from trl import get_peft_config, get_quantization_config
 
-from dapo_ext import DAPOConfig, DAPOTrainer, adapter_precision
+from dapo_ext import DAPOConfig, DAPOTrainer, quantized_policy
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 from pg_grpo.commands.options import ModelArguments
 from tests import tiny, tiny_pairs
@@ -101,16 +101,15 @@ def test_an_adapter_from_a_path_trains_resumes_merges_and_reloads(tmp_path, path
     trainer.save_model(str(tmp_path / "adapter"))
     quantization = get_quantization_config(OPTIONS[kind])
     whole = AutoModelForCausalLM.from_pretrained(path, quantization_config=quantization)
-    plain = logits(whole)
     if quantization is not None:
         whole = whole.dequantize()
+    plain, expected = logits(whole), logits(trainer.model)
     merged = PeftModel.from_pretrained(whole, tmp_path / "adapter").merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     reloaded = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
-    expected = logits(trainer.model)
-    # TRL keeps the adapters of a quantized model in bfloat16, whose products differ in the third digit
+    # TRL keeps the adapters of a quantized model in bfloat16, whose products are exact to two digits
     error = (reloaded - expected).abs().max()
-    assert error < (2e-2 if kind == "qlora" else 1e-4)
+    assert error < (5e-2 if kind == "qlora" else 1e-4)
     assert (expected - plain).abs().max() > 5 * error
 
 
@@ -140,11 +139,35 @@ def test_full_training_from_a_path_reloads(tmp_path, path, name):
 def test_adapters_are_widened_where_bfloat16_would_kill_the_process(tmp_path, path, name, monkeypatch):
     """TRL narrows the adapters of quantized models whatever `bf16` says."""
     assert {each.dtype for each in trained(build(name, tmp_path, path)).values()} == {torch.bfloat16}
-    monkeypatch.setattr(adapter_precision, "cpu_bf16_obstacle", lambda: "a trial product was ended by signal 4")
+    monkeypatch.setattr(quantized_policy, "cpu_bf16_obstacle", lambda: "a trial product was ended by signal 4")
     trainer = build(name, tmp_path, path, max_steps=2)
     assert {each.dtype for each in trained(trainer).values()} == {torch.float32}
     trainer.train()
     assert_the_reference_is_the_model_without_its_adapter(trainer, name)
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic_pairs": True}])
+def test_gradients_in_four_bits_are_the_same_after_an_evaluation(tmp_path, path, options):
+    """bitsandbytes would repack the weights, for a kernel without a gradient; scoring pairs ahead is one, too."""
+    runs = [build("pgdpo", tmp_path / str(evaluates), path, max_steps=2, **options) for evaluates in (False, True)]
+    runs[1].evaluate(tiny_pairs.pairs(4))
+    for trainer in runs:
+        trainer.train()
+    norms, norms_after = (logged(trainer, "grad_norm") for trainer in runs)
+    assert norms_after == norms
+    # In float32 the gradient is the same up to the rounding of the weights
+    full = build("pgdpo", tmp_path / "full", path, "lora", max_steps=1, **options)
+    full.train()
+    assert norms[0] == pytest.approx(logged(full, "grad_norm")[0], rel=0.3)
+
+
+def test_four_bit_weights_that_were_repacked_for_inference_are_refused(tmp_path, path):
+    model = AutoModelForCausalLM.from_pretrained(path, quantization_config=get_quantization_config(OPTIONS["qlora"]))
+    if not model.model.layers[0].self_attn.q_proj.support_avx512bf16_for_cpu:
+        pytest.skip("bitsandbytes repacks on CPUs with bfloat16 instructions alone")
+    logits(model)
+    with pytest.raises(ValueError, match=r"repacked the 4-bit weights of .*q_proj.* Remedy: load the model again"):
+        build("dapo", tmp_path, model)
 
 
 def test_an_adapter_is_on_the_model_card(tmp_path, path):

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 BUILD = """
 import sys
 from setuptools import build_meta
-print(build_meta.build_wheel(sys.argv[1]))
-print(build_meta.build_sdist(sys.argv[1]))
+target = sys.argv[1]
+build_meta.build_wheel(target)
+build_meta.build_sdist(target)
 """
 SOURCES = {
     path.relative_to(ROOT).as_posix() for package in ("dapo_ext", "pg_grpo") for path in ROOT.glob(f"{package}/**/*.py")
