@@ -17,8 +17,6 @@ TRAINING = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run what it names."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    # What it says of kernels that could be faster, at every import, `pg-grpo env` says once
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if argv and argv[0] in TRAINING:  # these have a parser of their own, made from TRL's dataclasses
         from .commands.training import run
 
@@ -28,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.command == "demo":
         # Nothing in the demo needs the network, so nothing should wait for it
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # the demo uses no 4-bit kernels it could miss
         from dapo_ext.demo import run_demo
 
         run_demo(arguments.output_dir, arguments.seed)
