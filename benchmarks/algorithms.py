@@ -28,7 +28,8 @@ from benchmarks.algorithm_rows import (
     Method,
 )
 from benchmarks.algorithm_summary import choose_rates, clip_shares, summarise
-from benchmarks.playground_runs import MAX_COMPLETION_LENGTH, CountedReward, Curve, RunSpec, run_all, train_prompts
+from benchmarks.playground_runs import MAX_COMPLETION_LENGTH, CountedReward, Curve, RunSpec, run_all
+from benchmarks.pools import train_prompts
 from benchmarks.preference_pairs import sample_pairs
 from benchmarks.results import write_result
 from dapo_ext import evaluate
