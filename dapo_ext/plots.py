@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart
@@ -121,6 +122,7 @@ def _plot_panel(axis, panel: Panel, records: Records) -> None:
             axis.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=1.2)
             values += [value for _, value in points]
     axis.set(title=panel.title, xlabel="optimizer step")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not values or min(values) >= 0:
         axis.set_ylim(0, None)
     if len(panel.series) > 1 and values:

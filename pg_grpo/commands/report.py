@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from dapo_ext.run_log import METRICS_FILE, read_metrics
 
 
 STATE_FILE = "trainer_state.json"
+PLAIN_WIDTH = 120  # of the table in a file, where there is no terminal to ask
 LAST_SHARE = 0.1  # of a metric's records, over which its end is averaged
 
 PANELS = (
@@ -78,7 +80,7 @@ def run_report(run_dir: str, output: str | None = None) -> None:
         output (`str`, *optional*):
             PNG file to write; by default `report.png` in `run_dir`.
     """
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     try:
         records, source = read_run(Path(run_dir))
         picture = Path(output) if output else Path(run_dir) / "report.png"
@@ -139,7 +141,7 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _table(records: list[dict[str, Any]]) -> Table:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", overflow="fold")
     columns = ("first", "last", "smallest", "largest")
     for column in columns:
