@@ -13,8 +13,9 @@ COLUMNS = ("weights", "reference", "gradients", "optimizer", "peak")
 LIMITS = (
     "A policy of some 25M parameters on a CPU: activations, generation and the libraries' own buffers weigh more in "
     "the peak here than beside a model of billions of parameters, and 4-bit layers are dequantized one at a time into "
-    "float32, where a GPU computes in bfloat16. What the other columns do not name is the larger part of every peak, and more "
-    "with LoRA than without, so that LoRA's peak lies above full training's here. No GPU was measured."
+    "float32, where a GPU computes in bfloat16. What the other columns do not name is the larger part of most peaks, "
+    "and more with LoRA than without, so that LoRA's peak lies above full training's here where there is no "
+    "reference. No GPU was measured."
 )
 
 
