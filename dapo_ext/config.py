@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .objective_checks import check_objective
+from .precision import settle_cpu_precision
 from .punishment_checks import check_punishment
 from .selection_checks import check_sampling, check_selection
 from .token_weight_checks import check_weighting
@@ -179,6 +180,7 @@ class DAPOConfig(GRPOConfig):
         return int(self.soft_overlong_cache)
 
     def __post_init__(self):
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         check_sampling(self)
         check_punishment(self)

@@ -22,9 +22,11 @@ from .host_metrics import (
     replace_reward_metrics,
     rescale_sequence_clip_metrics,
 )
+from .model_card import CardWithConfiguration
 from .objective_checks import ROW_MEAN_LOSSES
 from .old_logps import KeepsOldLogps
 from .prompt_lengths import FittingPrompts
+from .quantized_policy import TrainsQuantizedPolicy
 from .refilling_run import RefillingRun
 from .refusal import refusal
 from .reward_checks import withdraw_punishment
@@ -36,7 +38,15 @@ from .trainer_checks import check_trainer
 
 
 class DAPOTrainer(
-    ExplainedSaving, RefillingRun, GenerationResume, TokenWeightedTrainer, KeepsOldLogps, FittingPrompts, CheckedRewards
+    CardWithConfiguration,
+    TrainsQuantizedPolicy,
+    ExplainedSaving,
+    RefillingRun,
+    GenerationResume,
+    TokenWeightedTrainer,
+    KeepsOldLogps,
+    FittingPrompts,
+    CheckedRewards,
 ):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact

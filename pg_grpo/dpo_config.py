@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from dapo_ext.precision import settle_cpu_precision
 from dapo_ext.refusal import refusal
 from dapo_ext.value_checks import check_flags, check_unread, is_number
 
@@ -122,6 +123,7 @@ class PGDPOConfig(DPOConfig):
         self._refuse_ratio_values()
         if self.beta is None:
             self.beta = self.pg_beta
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         self._refuse_clip_values()
         check_losses(self)

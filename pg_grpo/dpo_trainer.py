@@ -12,7 +12,9 @@ from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
 from dapo_ext.exact_resume import ExactResume
+from dapo_ext.model_card import CardWithConfiguration
 from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
 from dapo_ext.saving_errors import ExplainedSaving
@@ -29,7 +31,9 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(ExplainedSaving, RefillingRun, ExactResume, DPOTrainer):
+class PGDPOTrainer(
+    CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, RefillingRun, ExactResume, DPOTrainer
+):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
