@@ -34,13 +34,17 @@ SIGNATURES = {
     "_generate_and_score_completions": "inputs",
     "_generate_single_turn": "prompt_ids, images, multimodal_fields, num_generations, has_tool_images",
     "_get_per_token_logps_and_entropies": None,  # passed on whole, with *args and **kwargs
+    "_load_from_checkpoint": "resume_from_checkpoint, model",
     "_load_optimizer_and_scheduler": "checkpoint",
     "_prepare_inputs": "generation_batch",
+    "_push_from_checkpoint": "checkpoint_folder",
     "_run_epoch": None,
     "_save_checkpoint": "model, trial",
     "_tokenize_prompts": "prompts",
+    "create_model_card": "model_name, dataset_name, tags",
     "get_batch_samples": "epoch_iterator, num_batches, device",
     "get_train_dataloader": "",
+    "train": "resume_from_checkpoint, trial, ignore_keys_for_eval",
 }
 # Texts of the host that an override answers to
 RELIED_UPON = {
@@ -76,11 +80,15 @@ MODULES = {
     "dapo_ext.sampler_setup": GRPOTrainer,
     "dapo_ext.refilling_run": GRPOTrainer,
     "dapo_ext.saving_errors": GRPOTrainer,
+    "dapo_ext.exact_resume": GRPOTrainer,
+    "dapo_ext.generation_resume": GRPOTrainer,
+    "dapo_ext.quantized_policy": GRPOTrainer,
+    "dapo_ext.model_card": GRPOTrainer,
     "pg_grpo.trainer": GRPOTrainer,
     "pg_grpo.dpo_trainer": DPOTrainer,
 }
 # Of the host, set while it trains
-LOOP_STATE = {"_buffered_inputs", "current_gradient_accumulation_steps"}
+LOOP_STATE = {"_buffered_inputs", "_tr_loss", "current_gradient_accumulation_steps"}
 
 
 def host_of(trainer: type) -> type:
