@@ -9,10 +9,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-TIMED = {"overhead": "step time beside TRL's trainer"}
+TIMED = {"overhead": "step time beside TRL's trainer", "memory": "memory of full, LoRA and 4-bit training"}
 TRAINED = {
     "algorithms": "GRPO, GSPO, DAPO, PG-GRPO, DPO and PG-DPO from one warm start at equal generated tokens",
-    "rollouts": "what filling a batch costs under five policies, on two pools",
+    "rollouts": "what filling a batch costs under six policies, on two pools",
 }
 
 

@@ -76,10 +76,12 @@ def _plot_row(axis, result: Mapping[str, Any], name: str, style: tuple[str, str]
     )
 
 
-def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean tokens and mean accuracy over runs, at the optimizer steps that all runs were measured at."""
+def mean_curve(
+    curves: Sequence[Sequence[Mapping[str, float]]], against: str = "tokens"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean tokens (or another axis) and mean accuracy over runs, at the steps that all runs were measured at."""
     steps = set.intersection(*({point["step"] for point in curve} for curve in curves))
     kept = [[point for point in curve if point["step"] in steps] for curve in curves]
     return tuple(
-        np.array([[point[axis] for point in curve] for curve in kept]).mean(axis=0) for axis in ("tokens", "accuracy")
+        np.array([[point[axis] for point in curve] for curve in kept]).mean(axis=0) for axis in (against, "accuracy")
     )

@@ -28,10 +28,11 @@ from benchmarks.algorithm_rows import (
     Method,
 )
 from benchmarks.algorithm_summary import choose_rates, clip_shares, summarise
-from benchmarks.playground_runs import MAX_COMPLETION_LENGTH, CountedReward, Curve, RunSpec, run_all, train_prompts
-from benchmarks.preference_pairs import sample_pairs
+from benchmarks.playground_runs import MAX_COMPLETION_LENGTH, CountedReward, Curve, RunSpec, run_all
+from benchmarks.pools import train_prompts
 from benchmarks.results import write_result
 from dapo_ext import evaluate
+from pg_grpo import sample_pairs
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,16 @@ def train(spec: RunSpec, start: Path) -> dict[str, Any]:
         rewards: dict[str, Any] = {"reward_funcs": counted}
         if method.is_offline:
             rewards = {}
-            dataset = sample_pairs(model, tokenizer, _sampled_prompts(dataset, spec.steps), counted, spec.seed)
+            dataset = sample_pairs(
+                model,
+                tokenizer,
+                _sampled_prompts(dataset, spec.steps),
+                counted,
+                k=NUM_GENERATIONS,
+                max_completion_length=MAX_COMPLETION_LENGTH,
+                batch_size=512,
+                seed=spec.seed,
+            )
             record["pairs"] = len(dataset)
         with tempfile.TemporaryDirectory() as directory:
             trainer = _build_trainer(method, spec, directory, model, tokenizer, dataset, curve, rewards)

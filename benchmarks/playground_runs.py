@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from rich.console import Console
 from transformers import TrainerCallback
 
@@ -57,7 +57,7 @@ class RunSpec:
     steps: int  # optimizer steps
     evaluate_every: int  # optimizer steps
     changes: Mapping[str, Any] = field(default_factory=dict)  # to SETTING
-    pool: str = "mixed"
+    pool: str = "fresh"
     held_out: int = 1024  # prompts
     curve_prompts: int | None = None  # how many of them the curve is measured on before the end; None for all
     samples: int = 2  # completions per held-out prompt on the curve; twice as many at the end
@@ -128,20 +128,6 @@ class Curve(TrainerCallback):
         self.points.append(point)
         self._paused += time.perf_counter() - wall
         self._paused_cpu += time.process_time() - cpu
-
-
-def train_prompts(pool: str, seed: int) -> Dataset:
-    """
-    Prompts a run trains on. `"mixed"`: 4,096 with 2 to 10 terms, more than a run uses. `"saturated"`: 512, four fifths
-    with 2 or 3 terms, which are soon solved, and one fifth with 9 or 10, which hardly are at first.
-    """
-    if pool == "mixed":
-        return make_dataset("train", 4096, seed=seed)
-    if pool == "saturated":
-        easy = make_dataset("train", 410, seed=seed, min_terms=2, max_terms=3)
-        hard = make_dataset("train", 102, seed=seed, min_terms=9, max_terms=10)
-        return concatenate_datasets([easy, hard])
-    raise ValueError(f"There is no pool {pool!r}.")
 
 
 def at(points: Sequence[Mapping[str, float]], axis: str, value: float, what: str = "accuracy") -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_overhead, report_rollouts, report_selection
+from benchmarks import report_algorithms, report_memory, report_overhead, report_rollouts, report_selection
 from benchmarks.ratio_family import plot_ratio_family
 
 
@@ -57,6 +57,12 @@ SECTIONS = {
         report_overhead.body,
         report_overhead.LIMITS,
         "python -m benchmarks overhead --preset full --out benchmarks/results/overhead.json",
+    ),
+    "memory": Section(
+        "Memory of full, LoRA and 4-bit training",
+        report_memory.body,
+        report_memory.LIMITS,
+        "python -m benchmarks memory --preset full --out benchmarks/results/memory.json",
     ),
 }
 # In the order of the page; a quick result is shown where there is nothing else

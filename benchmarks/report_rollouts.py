@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.markdown import table, with_interval
+from benchmarks.rollouts_plot import plot_rollouts
 
 
 LABELS = {
@@ -12,35 +15,89 @@ LABELS = {
     "grpo": 'TRL, loss "grpo"',
     "uniform": "dynamic sampling, prompts in shuffled order",
     "predictive": "dynamic sampling, prompts by estimated pass rate",
+    "predictive_tokens": 'the same, `selection_cost="tokens"`',
     "whole_batch": "dynamic sampling, whole batches, surplus dropped",
 }
-COLUMNS = {
+COST = {
     "generated_per_trained": "groups generated per informative group trained on",
     "generated_per_trained_second_half": "the same, second half",
-    "accuracy_equal_steps": "accuracy at equal steps",
-    "accuracy_equal_tokens": "at equal tokens",
-    "accuracy_equal_time": "at equal time",
+}
+ACCURACY = {
+    "accuracy_equal_steps": ("uniform", "at equal steps"),
+    "accuracy_equal_tokens": ("plain", "at equal tokens"),
+    "accuracy_equal_time": ("plain", "at equal time"),
+}
+SELECTION = {
+    "predicted_accept_rate": "predicted accept rate",
+    "realised_accept_rate": "realised",
+    "exploration_share": "share of draws that explore",
+    "coverage": "share of the prompts ever drawn",
 }
 LIMITS = (
     "Generation is cheap beside the rest of a step for a policy of 0.3M parameters and answers of some 30 tokens, so "
-    "seconds say less than tokens about larger models. Pass rates here follow the number of terms and move quickly; "
-    "pools whose pass rates hardly move are kinder to estimates."
+    "seconds say less than tokens about larger models. The pass rates of this task follow the number of terms and move "
+    "quickly; pools whose pass rates hardly move are kinder to estimates. The saturated pool was made so that enough "
+    "of its prompts stay informative to the end of the run: where fewer do than a batch holds, no choice of prompts "
+    "comes near one group generated per group trained on."
 )
 
 
 def body(result: Mapping[str, Any], plots: Path) -> str:
-    """A table for each pool."""
-    parts = []
+    """Two tables for each pool, what cost and what it brought, and the picture."""
+    picture = plots / f"rollouts-{result['preset']}.png"
+    plot_rollouts(result, LABELS, picture)
+    parts = [INTRO, f"![Cost of a batch and held-out accuracy by pool]({plots.name}/{picture.name})"]
     for pool, rows in result["summary"].items():
-        tokens = rows["equal_tokens"]
-        lines = [
-            [label, *(with_interval(rows[policy][name]) for name in COLUMNS), _speed_up(rows[policy]["speed_up"])]
-            for policy, label in LABELS.items()
+        parts += [
+            f"**Pool `{pool}`**, {rows['grpo']['tokens']['values']} run(s) a row.",
+            _costs(rows),
+            _accuracies(rows),
         ]
-        runs = rows["grpo"]["tokens"]["values"]
-        parts.append(f"**Pool `{pool}`**, {runs} run(s) a row; equal tokens are {tokens / 1000:,.0f}k.")
-        parts.append(table(["policy", *COLUMNS.values(), "speed-up to `grpo`'s final accuracy"], lines))
+    parts.append(_calibration(result))
     return "\n\n".join(parts)
+
+
+INTRO = (
+    "Every row trains on batches of 64 groups of 8 completions, in four updates. Rows without dynamic sampling train "
+    "on dead groups too; their cost counts the informative ones, like that of the others. Equal time is the "
+    "baseline's time, the baseline being TRL's trainer with loss `grpo`; seconds leave evaluation out. Differences are "
+    "paired by warm start and seed; the intervals hold for one comparison each."
+)
+
+
+def _costs(rows: Mapping[str, Any]) -> str:
+    lines = [
+        [
+            label,
+            *(with_interval(rows[policy][name]) for name in COST),
+            f"{rows[policy]['tokens']['mean'] / 1000:,.0f}k",
+            f"{rows[policy]['seconds']['mean']:,.0f}",
+            f"{rows[policy]['cpu_seconds']['mean']:,.0f}",
+        ]
+        for policy, label in LABELS.items()
+    ]
+    return table(["policy", *COST.values(), "tokens", "seconds", "CPU seconds"], lines)
+
+
+def _accuracies(rows: Mapping[str, Any]) -> str:
+    tokens = f"{rows['equal_tokens'] / 1000:,.0f}k"
+    header = ["policy"]
+    for name, (other, where) in ACCURACY.items():
+        where = f"{where} ({tokens})" if name == "accuracy_equal_tokens" else where
+        header += [f"accuracy {where}", f"minus `{other}`"]
+    lines = [
+        [label, *_with_differences(rows[policy]), _speed_up(rows[policy]["speed_up"])]
+        for policy, label in LABELS.items()
+    ]
+    return table([*header, "speed-up to the baseline's final accuracy"], lines)
+
+
+def _with_differences(row: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for name, (other, _) in ACCURACY.items():
+        difference = row["paired"].get(f"{name}_minus_{other}")
+        cells += [with_interval(row[name]), with_interval(difference, "+") if difference else "-"]
+    return cells
 
 
 def _speed_up(speed_up: Mapping[str, Any]) -> str:
@@ -48,4 +105,20 @@ def _speed_up(speed_up: Mapping[str, Any]) -> str:
     seconds, tokens = speed_up["time_to_baseline"], speed_up["tokens_to_baseline"]
     if not seconds["values"]:
         return "never reached"
-    return f"{seconds['mean']:.2f}x seconds, {tokens['mean']:.2f}x tokens ({seconds['values']} runs)"
+    return f"{with_interval(seconds)} in seconds, {with_interval(tokens)} in tokens, {seconds['values']} run(s)"
+
+
+def _calibration(result: Mapping[str, Any]) -> str:
+    """What selection promised beside what came true, over the second half of the runs."""
+    lines = []
+    for pool in result["summary"]:
+        logged = [
+            entry
+            for record in result["seeds"]
+            if (record["spec"]["pool"], record["spec"]["row"]) == (pool, "predictive")
+            for entry in record["prompt_selection"]
+            if entry["step"] > record["spec"]["steps"] / 2
+        ]
+        values = (np.mean([entry[f"prompt_selection/{name}"] for entry in logged]) for name in SELECTION)
+        lines.append([pool, *(f"{value:.3f}" for value in values)])
+    return "Selection in the second half of the runs:\n\n" + table(["pool", *SELECTION.values()], lines)

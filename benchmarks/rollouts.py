@@ -1,10 +1,11 @@
 """
-What dynamic sampling costs, and what surplus and prompt selection save: five ways to fill a batch, on two pools.
+What dynamic sampling costs, and what surplus and prompt selection save: six ways to fill a batch, on two pools.
 
 - `plain`: TRL's trainer with DAPO's loss, no dynamic sampling
 - `grpo`: TRL's trainer with loss "grpo" and a symmetric clip
 - `uniform`: dynamic sampling, prompts in shuffled order
 - `predictive`: dynamic sampling, prompts chosen by the running estimate of their pass rate
+- `predictive_tokens`: the same with `selection_cost="tokens"`, the most informative prompts for their length
 - `whole_batch`: dynamic sampling that refills with whole batches and drops the surplus, as the best-known recipe does
 
 All of them train on 64 groups of 8 completions per generation, in four updates, without the overlong punishment, so
@@ -22,7 +23,8 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.playground_runs import SETTING, CountedReward, Curve, RunSpec, at, run_all, train_prompts
+from benchmarks.playground_runs import SETTING, CountedReward, Curve, RunSpec, at, run_all
+from benchmarks.pools import train_prompts
 from benchmarks.results import interval, write_result
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.prompt_sources import RoundPrompts, UniformPrompts
@@ -64,6 +66,9 @@ POLICIES = {
     "grpo": Policy(GRPOTrainer, GRPOConfig, {"loss_type": "grpo"}),
     "uniform": Policy(DAPOTrainer, DAPOConfig, SAMPLING),
     "predictive": Policy(DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive"}),
+    "predictive_tokens": Policy(
+        DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive", "selection_cost": "tokens"}
+    ),
     "whole_batch": Policy(WholeBatchTrainer, DAPOConfig, {**SAMPLING, "carry_surplus": False}),
 }
 BASELINE = "grpo"
@@ -74,13 +79,18 @@ class Preset:
     """How large the comparison is."""
 
     starts: tuple[int, ...]  # seeds of the warm starts
-    steps: int  # optimizer updates
+    steps: Mapping[str, int]  # optimizer updates on each pool
     evaluate_every: int
     held_out: int  # prompts
+    curve_prompts: int  # how many of them the curve is measured on before the end
     samples: int  # completions per prompt on the curve; twice as many at the end
 
 
-PRESETS = {"quick": Preset((0,), 16, 8, 128, 1), "full": Preset((0, 1), 160, 16, 1024, 2)}
+# 160 updates train 2,560 groups, four times the saturated pool
+PRESETS = {
+    "quick": Preset((0,), {"mixed": 16, "saturated": 16}, 8, 128, 128, 1),
+    "full": Preset((0, 1), {"mixed": 96, "saturated": 160}, 16, 1024, 512, 2),
+}
 
 
 class LedgerCurve(Curve):
@@ -103,12 +113,13 @@ def specs(preset: Preset, seeds: int) -> list[RunSpec]:
             policy,
             start,
             seed,
-            preset.steps,
+            preset.steps[pool],
             preset.evaluate_every,
             {"learning_rate": SETTING["learning_rate"], **POLICIES[policy].settings},
             pool,
             preset.held_out,
-            samples=preset.samples,
+            preset.curve_prompts,
+            preset.samples,
         )
         for seed in range(seeds)
         for start in preset.starts

@@ -8,6 +8,9 @@ from transformers import TrainerCallback
 from .whole_files import write_whole
 
 
+METRICS_FILE = "metrics.jsonl"  # in a run's output directory
+
+
 class MetricsFile(TrainerCallback):
     """
     Appends every logged record to a file, each with its `step`.

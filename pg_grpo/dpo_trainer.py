@@ -12,13 +12,17 @@ from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
 from dapo_ext.exact_resume import ExactResume
+from dapo_ext.model_card import CardWithConfiguration
 from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
+from dapo_ext.saving_errors import ExplainedSaving
 
-from .dpo_config import PG_LOSS, PGDPOConfig
-from .pair_dataset import keep_trainable_pairs
+from .dpo_config import PGDPOConfig
+from .pair_dataset import keep_trainable_pairs, refuse_no_pairs
 from .pair_loss import PairState, PairTerms
+from .pair_loss_checks import PG_LOSS
 from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 
@@ -27,7 +31,9 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(RefillingRun, ExactResume, DPOTrainer):
+class PGDPOTrainer(
+    CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, RefillingRun, ExactResume, DPOTrainer
+):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -90,6 +96,7 @@ class PGDPOTrainer(RefillingRun, ExactResume, DPOTrainer):
             raise refusal(
                 "args", type(args).__name__, "the new fields are missing from it", "pass a pg_grpo.PGDPOConfig"
             )
+        refuse_no_pairs(trl_kwargs.get("train_dataset", trl_args[1] if len(trl_args) > 1 else None))
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
         if self._is_vision_dataset:
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"

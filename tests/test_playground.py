@@ -308,6 +308,25 @@ class TestWarmStart:
         assert "seed is" not in str(e.value)
         assert "Choose another output_dir" in str(e.value)
 
+    def test_max_terms_bounds_the_curriculum(self, tmp_path, monkeypatch):
+        drawn = []
+
+        def draw(rng, split, terms):
+            drawn.append(terms)
+            return draw_prompt(rng, split, terms)
+
+        monkeypatch.setattr(warm_start_module, "draw_prompt", draw)
+        path = warm_start(tmp_path / "start", steps=4, max_terms=4)  # a step of 2..3 terms, one of 2..5, two of 2..10
+        assert [max(drawn[i : i + 64]) for i in range(0, 256, 64)] == [3, 4, 4, 4]
+        with pytest.raises(ValueError, match="max_terms is 4 there and 10 here"):
+            warm_start(path, steps=4)
+        with pytest.raises(ValueError, match="max_terms=1 leaves no sum"):
+            warm_start(tmp_path / "none", steps=1, max_terms=1)
+        # A directory from before there was such a setting went up to all ten
+        settings = path / "warm_start.json"
+        settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "max_terms"}))
+        assert warm_start(path, steps=4) == path
+
     def test_foreign_directory_is_refused_and_left_alone(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("mine")
         with pytest.raises(ValueError, match="is not a warm start"):
