@@ -31,7 +31,7 @@ def plot_training(
         figure = Figure(figsize=(12, 6), layout="constrained")
         axes = figure.subplots(2, 3).flatten()
         _plot_accuracy(axes[0], accuracy or {})
-        panels = [
+        panels: list[tuple[str, list[tuple[str, str | None, str]]]] = [
             (
                 "Task reward (training prompts)",
                 [
