@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.plots dapo_ext.comparison_plots dapo_ext.run_log \
+	pg_grpo pg_grpo.ratio pg_grpo.pair_loss pg_grpo.pairwise
 # One thread per process is fastest for policies this small; the tests use one process per core.
 export OMP_NUM_THREADS ?= 1
 
@@ -27,7 +29,7 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## the API reference, from the docstrings, in build/api
-	$(BIN)/pdoc --docformat google --output-directory build/api dapo_ext pg_grpo
+	$(BIN)/pdoc --docformat google --no-show-source --output-directory build/api $(DOCUMENTED)
 
 notebooks: $(INSTALLED)  ## execute the notebooks in smoke mode and store their outputs
 	$(BIN)/python -m notebooks.execute
