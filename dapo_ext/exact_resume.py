@@ -211,6 +211,7 @@ class ExactResume:
     def _load_rank_state(self, state: RankState) -> None:
         self._total_train_tokens = state.values["total_train_tokens"]
         self._metrics["train"].update(state.values["metrics"])
+        self.model.train()  # what is logged next is of training, also where no step is left to make
         self._resumed = state
 
     def _run_epoch(self, **position):
