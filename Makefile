@@ -41,7 +41,7 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## the API reference, from the docstrings, in build/api
-	$(BIN)/pdoc --docformat google --output-directory build/api dapo_ext pg_grpo
+	$(BIN)/pdoc --docformat google --output-directory build/api dapo_ext dapo_ext.playground pg_grpo
 
 notebooks: $(INSTALLED)  ## execute the notebooks in smoke mode and store their outputs
 	$(BIN)/python -m notebooks.execute

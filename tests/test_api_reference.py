@@ -44,9 +44,9 @@ def test_the_pages_are_built_without_a_warning(tmp_path):
     pdoc.render.configure(docformat="google")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pdoc.pdoc("dapo_ext", "pg_grpo", output_directory=tmp_path)
+        pdoc.pdoc("dapo_ext", "dapo_ext.playground", "pg_grpo", output_directory=tmp_path)
     assert [str(warning.message) for warning in caught if "pdoc" in warning.filename] == []
-    page = (tmp_path / "pg_grpo.html").read_text()
-    for name in pg_grpo.__all__:
-        assert f'id="{name}"' in page
-    assert (tmp_path / "dapo_ext" / "evaluation.html").exists()
+    for package, path in ((dapo_ext, "dapo_ext"), (playground, "dapo_ext/playground"), (pg_grpo, "pg_grpo")):
+        page = (tmp_path / f"{path}.html").read_text()
+        for name in package.__all__:
+            assert f'id="{name}"' in page
