@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.playground_runs import MAX_COMPLETION_LENGTH, CountedReward
+from benchmarks.playground_runs import CountedReward
+from benchmarks.worlds import PLAYGROUND, World
 from dapo_ext import evaluate
 
 
 def sample_pairs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Dataset, counted: CountedReward, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Dataset,
+    counted: CountedReward,
+    seed: int,
+    world: World = PLAYGROUND,
 ) -> Dataset:
     """
     Sample a group of completions per prompt and pair them off.
@@ -24,6 +30,8 @@ def sample_pairs(
             Says which completions are correct, and counts what is generated, paired or not.
         seed (`int`):
             Seed of the sampling.
+        world ([`~benchmarks.worlds.World`], *optional*, defaults to the playground):
+            Says how long a completion may be.
 
     Returns:
         `Dataset`: columns `prompt`, `chosen` and `rejected`, as TRL's `DPOTrainer` takes them.
@@ -48,8 +56,8 @@ def sample_pairs(
         prompts,
         pair_off,
         k=counted.num_generations,
-        max_completion_length=MAX_COMPLETION_LENGTH,
-        batch_size=512,
+        max_completion_length=world.max_completion_length,
+        batch_size=world.evaluation_batch,
         seed=seed,
     )
     return Dataset.from_list(pairs)

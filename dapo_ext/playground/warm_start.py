@@ -7,9 +7,10 @@ rows (1.19 with its own tokenization), seeds the global random state, and wants 
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
@@ -36,6 +37,10 @@ def warm_start(
     steps: int = 550,
     redo_rate: float = 0.15,
     on_step: Callable[[int, int, float], None] | None = None,
+    learning_rate: float = LEARNING_RATE,
+    curriculum: Sequence[tuple[float, int]] = CURRICULUM,
+    policy: Mapping[str, int] | None = None,
+    device: str = "cpu",
 ) -> Path:
     r"""
     Train [`build_policy`] on completions of the teacher and save it as a model directory; reuse it if it is there.
@@ -58,6 +63,15 @@ def warm_start(
             Probability that the teacher redoes a step, see [`teacher_completion`].
         on_step (`Callable`, *optional*):
             Called as `on_step(step, steps, loss)` after every optimizer step, with `step` from 1 to `steps`.
+        learning_rate (`float`, *optional*, defaults to `4e-3`):
+            Largest learning rate; larger policies want smaller ones.
+        curriculum (`Sequence[tuple[float, int]]`, *optional*, defaults to `CURRICULUM`):
+            Pairs (share of the steps up to which it holds, largest number of terms), in rising order; the last share
+            is 1.
+        policy (`Mapping[str, int]`, *optional*):
+            Sizes to pass to [`build_policy`] in place of its defaults.
+        device (`str`, *optional*, defaults to `"cpu"`):
+            Where to train. Kernels as small as those of the default policy gain nothing elsewhere.
 
     Returns:
         `pathlib.Path`:
@@ -75,12 +89,18 @@ def warm_start(
         "steps": steps,
         "redo_rate": redo_rate,
         "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": learning_rate,
     }
+    if policy:
+        settings["policy"] = dict(policy)
+    if tuple(curriculum) != CURRICULUM:
+        settings["curriculum"] = [list(stage) for stage in curriculum]
     if _is_finished(output_dir, settings):
         return output_dir
     tokenizer = build_tokenizer()
-    model = _train(tokenizer, seed, steps, redo_rate, on_step)
+    tokenizer.model_max_length = dict(policy or {}).get("max_length", tokenizer.model_max_length)
+    model = build_policy(seed, **(policy or {})).to(device)
+    _train(model, tokenizer, seed, steps, redo_rate, on_step, learning_rate, curriculum)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as staging:
         staged = Path(staging) / output_dir.name
@@ -96,7 +116,7 @@ def warm_start(
     return output_dir
 
 
-def _is_finished(output_dir: Path, settings: dict[str, int | float]) -> bool:
+def _is_finished(output_dir: Path, settings: dict[str, Any]) -> bool:
     """Whether the directory holds this warm start; an error if it holds anything else."""
     if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return False
@@ -118,20 +138,23 @@ def _is_finished(output_dir: Path, settings: dict[str, int | float]) -> bool:
 
 
 def _train(
+    model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     seed: int,
     steps: int,
     redo_rate: float,
     on_step: Callable[[int, int, float], None] | None,
-) -> Qwen3ForCausalLM:
-    """Train the policy from its initial weights, on the CPU: kernels this small gain nothing elsewhere."""
+    learning_rate: float,
+    curriculum: Sequence[tuple[float, int]],
+) -> None:
+    """Train the policy from its initial weights."""
     rng = random.Random(seed)
-    model = build_policy(seed).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=ADAM_BETAS, weight_decay=0.0)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=ADAM_BETAS, weight_decay=0.0)
     scheduler = get_cosine_schedule_with_warmup(optimizer, int(WARMUP_SHARE * steps), steps)
     for step in range(steps):
-        max_terms = next(terms for share, terms in CURRICULUM if step < share * steps)
-        input_ids, labels = _draw_batch(rng, tokenizer, max_terms, redo_rate)
+        max_terms = next(terms for share, terms in curriculum if step < share * steps)
+        input_ids, labels = (rows.to(model.device) for rows in _draw_batch(rng, tokenizer, max_terms, redo_rate))
         # No attention mask: padding is on the right, where causal attention never sees it.
         loss = model(input_ids=input_ids, labels=labels, use_cache=False).loss
         loss.backward()
@@ -141,7 +164,7 @@ def _train(
         optimizer.zero_grad()
         if on_step is not None:
             on_step(step + 1, steps, loss.item())
-    return model.eval()
+    model.eval()
 
 
 def _draw_batch(
