@@ -1,7 +1,7 @@
 """One run of one method: what is trained, and what is measured beyond the curve."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,13 @@ class MethodSpec(RunSpec):
         return "-".join([super().key, self.split, *(f"{name}{value:g}" for name, value in self.tried.items())])
 
 
-def train_method(method: Method | None, spec: MethodSpec, start: Path, dataset: Dataset | None = None) -> dict:
+def train_method(
+    method: Method | None,
+    spec: MethodSpec,
+    start: Path,
+    dataset: Dataset | None = None,
+    reward: Callable[[CountedReward], Callable] = lambda counted: counted,
+) -> dict[str, Any]:
     """
     Carry out one run.
 
@@ -61,6 +67,8 @@ def train_method(method: Method | None, spec: MethodSpec, start: Path, dataset: 
             Directory of the policy to start from.
         dataset (`Dataset`, *optional*):
             Prompts, by default 4,096 fresh ones.
+        reward (`Callable`, *optional*):
+            Makes the reward function of the verifier that counts; by default it is this one.
 
     Returns:
         `dict`: the points of the curve, the clip shares, the means of what was logged, and the entropy at the end.
@@ -76,7 +84,7 @@ def train_method(method: Method | None, spec: MethodSpec, start: Path, dataset: 
         curve.on_train_end(None, TrainerState(), None, model=model)
     else:
         dataset = spec.where.dataset("train", TRAINING_PROMPTS, spec.seed) if dataset is None else dataset
-        rewards: dict[str, Any] = {"reward_funcs": counted}
+        rewards: dict[str, Any] = {"reward_funcs": reward(counted)}
         if method.is_offline:
             rewards = {}
             sampled = _sampled_prompts(dataset, spec.steps, method.settings["per_device_train_batch_size"])

@@ -1,7 +1,7 @@
 """Rows of a table against its baseline, paired by warm start and seed."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.comparisons import holm, paired_p_value
@@ -42,6 +42,12 @@ def differences(values: Mapping[str, Mapping[Run, float]], against: Mapping[str,
     for difference, p_value in zip(compared.values(), holm([d["p"] for d in compared.values()]), strict=True):
         difference["p_holm"] = p_value
     return compared
+
+
+def of_their_start(values: Mapping[Run, float], runs: Iterable[Run]) -> dict[Run, float]:
+    """For each run the figure of the warm start it began from, which has one run of its own."""
+    of_start = {start: value for (start, _), value in values.items()}
+    return {run: of_start[run[0]] for run in runs}
 
 
 def by_seed(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ class RunSpec:
 
 
 class CountedReward:
-    """The playground's reward, counting what is generated on the way: tokens, their squares, groups, informative ones."""
+    """The playground's reward, counting what is generated on the way: tokens, groups, informative groups."""
 
     __name__ = "correctness_reward"
 

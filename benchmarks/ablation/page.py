@@ -11,11 +11,11 @@ from benchmarks.markdown import p_value, table, with_interval
 
 LIMITS = (
     "A policy of 0.3M parameters that answers in some 35 tokens; the published ladder is of 32B parameters and answers "
-    "of up to 20,480 tokens, after thousands of updates. Here a repeated step is the only reason to run into the limit, "
-    "so filtering and punishment act on one habit that the policy can drop, and nothing is said of long reasoning that "
-    "needs its length. Entropy has little time to collapse in a few hundred updates. The order of the ladder matters: "
-    "a rung shows what a technique adds to those below it, and the rows that leave one out what it adds to all others. "
-    "Six runs tell apart differences of about .05."
+    "of up to 20,480 tokens, after thousands of updates. Here a repeated step is the only reason to run into the "
+    "limit, so filtering and punishment act on one habit that the policy can drop, and nothing is said of long "
+    "reasoning that needs its length. Entropy has little time to collapse in a few hundred updates. The order of the "
+    "ladder matters: a rung shows what a technique adds to those below it, and the rows that leave one out what it "
+    "adds to all others. Six runs tell apart differences of about .05."
 )
 
 
