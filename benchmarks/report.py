@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_overhead, report_rollouts, report_selection
+from benchmarks import report_algorithms, report_rollouts, report_selection
 from benchmarks.ablation import page as ablation_page
+from benchmarks.overhead import page as overhead_page
 from benchmarks.passk import page as passk_page
 from benchmarks.pipeline import page as pipeline_page
 from benchmarks.ratio_family import plot_ratio_family
@@ -81,8 +82,8 @@ SECTIONS = {
     ),
     "overhead": Section(
         "What it costs beside TRL's trainer",
-        report_overhead.body,
-        report_overhead.LIMITS,
+        overhead_page.body,
+        overhead_page.LIMITS,
         "python -m benchmarks overhead --preset full --out benchmarks/results/overhead.json",
     ),
 }
