@@ -16,8 +16,8 @@ def main(argv: Sequence[str]) -> int:
     """Parse, evaluate, print and write."""
     arguments = _parser().parse_args(argv)
     try:
-        from benchmarks.math_data import load_rows, math_rows
-        from benchmarks.math_reward import math_reward
+        from benchmarks.recipes.math_data import load_rows, math_rows
+        from benchmarks.recipes.math_reward import math_reward
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error}. Answers are compared by math-verify: pip install 'pg-grpo[math]'.") from error
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)

@@ -26,6 +26,11 @@ def with_interval(value: Mapping[str, Any], sign: str = "") -> str:
     return f"{statistic:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
+def share(value: float | None) -> str:
+    """A share in percent; `None` is one that does not exist, such as what is clipped by a run that made no update."""
+    return "-" if value is None else f"{value:.2%}"
+
+
 def p_value(p: float | None) -> str:
     """A p-value as text; `None` is one that could not be formed."""
     return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.ablation.rows import LEFT_OUT, METHODS, NAIVE
 from benchmarks.ablation.summary import summarise
+from benchmarks.markdown import share
 from benchmarks.method_runs import START, MethodSpec, train_method
 from benchmarks.paired import by_seed
 from benchmarks.results import write_result
@@ -45,9 +46,6 @@ def run(preset: str, campaign: Campaign) -> dict[str, Any]:
     runs = run_table(METHODS, PRESETS[preset], train, campaign)
     summary = {"sizes": runs.sizes, **summarise(runs.records)}
     for name, row in summary["rows"].items():
-        clip = row["clip"]
-        print(
-            f"{name:>28}: {row['accuracy_end']['mean']:.3f}, truncated {row['truncated_in_training']:.1%}, clipped "
-            f"{clip['low']:.2%} below and {clip['high']:.2%} above"
-        )
+        clipped = ", ".join(f"{side} {share(row['clip'].get(side))}" for side in ("low", "high"))
+        print(f"{name:>28}: {row['accuracy_end']['mean']:.3f}, clipped {clipped}")
     return write_result(campaign.out, "ablation", preset, runs.configs, by_seed(runs.records), summary)

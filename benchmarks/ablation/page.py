@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.ablation.plot import plot_ladder
 from benchmarks.ablation.rows import NAIVE, PREDICTIVE, PUBLISHED, REPRODUCED
-from benchmarks.markdown import p_value, table, with_interval
+from benchmarks.markdown import p_value, share, table, with_interval
 
 
 LIMITS = (
@@ -88,20 +88,22 @@ def _behaviour(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
             f"{row['entropy']:.3f}",
             f"{row['length']:.1f}",
             f"{row['truncated']:.1%}",
-            f"{row['clip']['low']:.2%}",
-            f"{row['clip']['high']:.2%}",
+            *_clipped(row),
         ]
         for name, row in summary["rows"].items()
     ]
     return table(["row", "entropy", "length", "truncated", "clipped below", "clipped above"], lines)
 
 
+def _clipped(row: Mapping[str, Any]) -> list[str]:
+    return [share(row["clip"].get(side)) for side in ("low", "high")]
+
+
 def _activity(rows: Mapping[str, Any]) -> str:
     """One line per technique, read in the row that does not have it yet, where there is one in the table."""
     naive, lines = rows[NAIVE], []
-    lines.append(["overlong filtering", "completions cut off, naive GRPO", f"{naive['truncated_in_training']:.1%}"])
-    low, high = naive["clip"]["low"], naive["clip"]["high"]
-    lines.append(["clip-higher", "tokens clipped below, above, naive GRPO", f"{low:.2%}, {high:.2%}"])
+    lines.append(["overlong filtering", "completions cut off, naive GRPO", share(naive["truncated_in_training"])])
+    lines.append(["clip-higher", "tokens clipped below, above, naive GRPO", ", ".join(_clipped(naive))])
     punished = [row["punishment"] for row in rows.values() if row["punishment"] is not None]
     if punished:
         what = "mean punishment, first row that has it"
@@ -110,7 +112,7 @@ def _activity(rows: Mapping[str, Any]) -> str:
     lines.append(["token-level loss", "sd of the lengths over their mean, naive GRPO", spread])
     lines.append(["dynamic sampling", "groups with equal rewards, naive GRPO", f"{naive['dead_groups']:.1%}"])
     if PREDICTIVE in rows and "dynamic-sampling" in rows:
-        shares = (rows[name]["dead_groups"] for name in ("dynamic-sampling", PREDICTIVE))
+        dead = (rows[name]["dead_groups"] for name in ("dynamic-sampling", PREDICTIVE))
         what = "groups generated that have equal rewards, without it and with it"
-        lines.append(["predictive selection", what, ", ".join(f"{share:.1%}" for share in shares)])
+        lines.append(["predictive selection", what, ", ".join(map(share, dead))])
     return table(["technique", "what it acts on", "how much of it there was"], lines)

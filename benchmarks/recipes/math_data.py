@@ -34,7 +34,7 @@ def load_rows(name: str, config: str | None = None, split: str = "test") -> Data
 
 def math_rows(rows: Dataset, conversational: bool = True) -> Dataset:
     """
-    Prompts and solutions, as TRL's `accuracy_reward` and [`~benchmarks.math_reward.math_reward`] take them.
+    Prompts and solutions, as TRL's `accuracy_reward` and [`~benchmarks.recipes.math_reward.math_reward`] take them.
 
     Args:
         rows (`Dataset`):
