@@ -8,6 +8,8 @@ from benchmarks import passk, pipeline, report
 from benchmarks.method_runs import START
 from benchmarks.passk.summary import summarise
 from benchmarks.pipeline import reward_model
+from benchmarks.playground_runs import CountedReward
+from benchmarks.worlds import WORLDS
 from tests.campaigns import OddLengths, campaign, small  # noqa: F401 - a fixture
 from tests.tiny import policy_dir
 
@@ -52,12 +54,24 @@ def few_pairs(monkeypatch):
     monkeypatch.setattr(reward_model, "EPOCHS", 8)
 
 
-def test_a_reward_model_learns_what_its_pairs_prefer(few_pairs, tmp_path):
-    world = pipeline.WORLDS["playground"]
-    model = reward_model.train_reward_model(policy_dir().name, world, 0, tmp_path)
+class LowLastDigit(CountedReward):
+    """Rewards completions whose last token before EOS is one of the lower half of the vocabulary."""
+
+    def __call__(self, completions, completion_ids, answer, **kwargs):
+        super().__call__(completions=completions, completion_ids=completion_ids, answer=answer)
+        return [float(ids[-2:][0] < 10) for ids in completion_ids]
+
+
+def test_a_reward_model_learns_what_its_pairs_prefer(few_pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(reward_model, "CountedReward", LowLastDigit)
+    monkeypatch.setattr(reward_model, "PROMPTS", 256)
+    monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 128)
+    monkeypatch.setattr(reward_model, "EPOCHS", 30)
+    monkeypatch.setattr(reward_model, "LEARNING_RATE", 1e-2)
+    model = reward_model.train_reward_model(policy_dir().name, WORLDS["playground"], 0, tmp_path)
     assert model.figures["pairs"] > 30
-    assert model.figures["pair_tokens"] > 24 * 8
-    assert 0 <= model.figures["reward_model_accuracy"] <= 1
+    assert model.figures["pair_tokens"] > 256 * 8
+    assert model.figures["reward_model_accuracy"] > 0.9
     # A completion's score does not depend on what it is padded with
     eos = model.tokenizer.eos_token_id
     alone = model.scores(["1+1="], [[5, 6, eos]])
