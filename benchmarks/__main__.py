@@ -21,7 +21,7 @@ MEASURED = {
     "pipeline": "warm start and RL, RL from scratch, and RL on a reward model",
 }
 WITHOUT_GPU_PRESET = {"rollouts"}
-# Not finished, and nothing is wrong: `until python -m benchmarks ...; do :; done` goes on
+# Not finished, and nothing is wrong: the same command goes on
 OUT_OF_TIME = 75
 
 
@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
             command.add_argument(
                 "--warm-starts", default="runs/warm-starts", help="where warm starts are kept (default: %(default)s)"
             )
-        if name not in ("overhead", "rollouts"):
+        if name != "rollouts":
             command.add_argument(
                 "--minutes",
                 type=float,
@@ -83,15 +83,17 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
     """Run one benchmark; what is asked for is loaded alone, since torch and TRL take seconds."""
     out = out or f"runs/benchmarks/{name}-{preset}.json"
     module = importlib.import_module(f"benchmarks.{name}")
-    if name in ("overhead", "rollouts"):
-        module.run(preset, seeds, out, **options)
-        return 0
     from benchmarks.playground_runs import OutOfTime
     from benchmarks.tables import Campaign
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
-        module.run(preset, Campaign(out, seeds, deadline=deadline, **options))
+        if name == "rollouts":
+            module.run(preset, seeds, out, **options)
+        elif name == "overhead":
+            module.run(preset, seeds, out, deadline)
+        else:
+            module.run(preset, Campaign(out, seeds, deadline=deadline, **options))
     except OutOfTime as stopped:
         print(stopped)
         return OUT_OF_TIME

@@ -1,6 +1,7 @@
 """The overhead: trainers that take turns and do what they do alone, ratios formed within a step, memory, growth."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks.overhead import Preset, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import _peak
 from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIRS, SAME_WORK, TRL, make_pairs, make_prompts
+from benchmarks.playground_runs import OutOfTime
 from tests.tiny import SMALL
 
 
@@ -46,11 +48,19 @@ def test_a_trainer_that_fails_ends_the_measurement_instead_of_hanging(monkeypatc
 def test_features_pairs_and_growth_are_measured_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(turns, "WARM_UP_STEPS", 0)
     monkeypatch.setattr(overhead, "FEATURES", {name: FEATURES[name] for name in (TRL, "all", "pg-ratio")})
-    monkeypatch.setattr(overhead, "PROMPTS", 64, raising=False)
     none = {"groups": (), "batches": (), "pools": (), "ranks": ()}
     preset = Preset(1, 1, 1, {"lengths": (4, 6), **none}, policy=SMALL, layout=TINY)
     monkeypatch.setitem(overhead.PRESETS, "quick", preset)
-    result = overhead.run("quick", 1, str(tmp_path / "overhead.json"))
+    out = str(tmp_path / "overhead.json")
+    with pytest.raises(OutOfTime, match="before seed0-same-work"):
+        overhead.run("quick", 1, out, deadline=0.0)
+    result = overhead.run("quick", 1, out)
+    # Everything is kept, so that nothing is measured again
+    again = overhead.run("quick", 1, out, deadline=0.0)
+    assert again["summary"] == result["summary"]
+    monkeypatch.setitem(overhead.PRESETS, "quick", replace(preset, steps=2))
+    with pytest.raises(ValueError, match="other settings"):
+        overhead.run("quick", 1, out)
     assert set(result["summary"]["pairs"]) == {"pg-dpo_over_trl", "dynamic-pairs_over_trl"}
     assert [place["value"] for place in result["summary"]["growth"]] == [4, 6]
     page = report.render([result], tmp_path)

@@ -5,7 +5,7 @@ Naive GRPO is TRL's own trainer. The setting is made so that every technique has
 writes four steps in ten twice, so that many completions reach the limit and lengths differ; the punished interval
 begins just above the longest right answer without a repeated step; a generation of 512 completions is trained on in 16
 updates, as in the paper; and a pool of 640 prompts with 2 to 10 terms holds solved and hopeless ones. One learning rate
-for all rows, as in the paper.
+for all rows, as in the paper: between what suits GRPO and what suits DAPO best (`python -m benchmarks algorithms`).
 """
 
 from pathlib import Path
@@ -21,11 +21,12 @@ from benchmarks.tables import Campaign, Preset, planned_configs, run_table
 
 
 POOL_SIZE = 640
+RATE = (1.5e-4,)
 ALL = tuple(METHODS)
 SOME = (NAIVE, "token-level", "dynamic-sampling", f"{LEFT_OUT}clip-higher")
 PRESETS = {
-    "quick": Preset(SOME, (0,), (2e-4,), 32, 32, 256, 64, 1, world="redo"),
-    "full": Preset(ALL, (0, 1), (2e-4,), 320, 80, 1024, 512, 2, world="redo"),
+    "quick": Preset(SOME, (0,), RATE, 32, 32, 256, 64, 1, world="redo"),
+    "full": Preset(ALL, (0, 1), RATE, 400, 100, 1024, 512, 2, world="redo"),
     "gpu": Preset(ALL, (0,), (4e-5,), 128, 64, 1024, 128, 2, world="gpu-redo"),
 }
 

@@ -4,12 +4,15 @@ Step time and peak memory of the trainers against TRL's, at neutral settings and
 `neutral` is `DAPOTrainer` with dynamic sampling and punishment off; `replay` has dynamic sampling on with rewards that
 make every group informative, so that nothing is refilled and all that is left is the bookkeeping. Both train on the
 completions TRL's trainer trains on, to the bit. With a feature on, the learning rate is 0, so that all rows do the same
-amount of work whatever the feature would have them learn. Trainers take turns step by step.
+amount of work whatever the feature would have them learn. Trainers take turns step by step. What has been
+measured is kept beside the result, part by part, so that an interrupted measurement goes on where it was.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ import transformers
 
 from benchmarks.overhead.growth import measure, points
 from benchmarks.overhead.memory import peak_memory
+from benchmarks.overhead.parts import Parts
 from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row
 from benchmarks.overhead.turns import step_seconds
 from benchmarks.results import interval, write_result
@@ -52,49 +56,58 @@ PRESETS = {
         memory=True,
     ),
     "gpu": Preset(
-        20,
-        20,
         8,
+        6,
+        4,
         {"lengths": (128, 256, 512), "groups": (4, 8, 16), "batches": (16, 32, 64), "pools": (1_048_576,), "ranks": ()},
         memory=True,
         policy=LARGE_POLICY,
-        layout={**ON_GPU, "max_completion_length": 256, "generation_kwargs": {"min_new_tokens": 256}},
+        layout={**ON_GPU, "max_completion_length": 128, "generation_kwargs": {"min_new_tokens": 128}},
     ),
 }
 STILL = {"learning_rate": 0.0}
 
 
-def run(preset: str, seeds: int, out: str) -> dict[str, Any]:
-    """Measure and write; see the module's docstring."""
+def run(preset: str, seeds: int, out: str, deadline: float | None = None) -> dict[str, Any]:
+    """Measure and write; see the module's docstring. An `OutOfTime` leaves what was measured for the next call."""
     transformers.logging.set_verbosity_error()
+    sizes = PRESETS[preset]
+    parts = Parts(Path(out).with_suffix(".parts"), {"preset": asdict(sizes)}, deadline)
     entries = []
     for seed in range(seeds):
-        entries.append(_measure_seed(PRESETS[preset], seed))
+        entries.append(_measure_seed(sizes, seed, parts))
         medians = {name: statistics.median(seconds) for name, seconds in entries[-1]["step_seconds"].items()}
         print(f"seed {seed}: " + "  ".join(f"{name} {seconds:.3f} s" for name, seconds in medians.items()))
     summary = summarise(entries)
     for name in SAME_WORK.keys() - {TRL}:
         value = summary[f"{name}_over_trl"]
         print(f"{name}: {value['median']:.3f}  [{value['interval'][0]:.3f}, {value['interval'][1]:.3f}]")
-    rows = {label: {**config, **asdict(PRESETS[preset])} for label, _, config in configs(preset)}
-    return write_result(out, "overhead", preset, rows, entries, summary)
+    rows = {label: config for label, _, config in configs(preset)}
+    return write_result(out, "overhead", preset, rows, entries, {"sizes": asdict(sizes), **summary})
 
 
-def _measure_seed(preset: Preset, seed: int) -> dict[str, Any]:
+def _measure_seed(preset: Preset, seed: int, parts: Parts) -> dict[str, Any]:
     policy = dict(preset.policy)
     layout, pair_layout = {**LAYOUT, **preset.layout}, {**PAIR_LAYOUT, **_of_pairs(preset.layout)}
-    places = points(**preset.growth) if preset.growth_steps else []
+
+    def timed(name: str, rows: Mapping[str, Row], settings: Mapping[str, Any], steps: int) -> dict[str, list[float]]:
+        return parts.measure(f"seed{seed}-{name}", lambda: step_seconds(rows, settings, seed, steps, policy))
+
     entry = {
         "seed": seed,
-        "step_seconds": step_seconds(SAME_WORK, layout, seed, preset.steps, policy),
-        "feature_seconds": step_seconds(FEATURES, layout | STILL, seed, preset.feature_steps, policy),
-        "pair_seconds": step_seconds(PAIRS, pair_layout | STILL, seed, preset.feature_steps, policy),
-        "growth": [measure(point, layout | STILL, seed, preset.growth_steps, policy) for point in places],
+        "step_seconds": timed("same-work", SAME_WORK, layout, preset.steps),
+        "feature_seconds": timed("features", FEATURES, layout | STILL, preset.feature_steps),
+        "pair_seconds": timed("pairs", PAIRS, pair_layout | STILL, preset.feature_steps),
+        "growth": [],
     }
+    for point in points(**preset.growth) if preset.growth_steps else []:
+        work = partial(measure, point, layout | STILL, seed, preset.growth_steps, policy)
+        entry["growth"].append(parts.measure(f"seed{seed}-{point.name}", work))
     if preset.memory:
-        same, feature = ({**rows} for rows in (SAME_WORK, FEATURES))
-        entry["memory"] = peak_memory(same | feature, layout, seed, policy)
-        entry["pair_memory"] = peak_memory(PAIRS, pair_layout, seed, policy)
+        rows = SAME_WORK | FEATURES
+        entry["memory"] = parts.measure(f"seed{seed}-memory", partial(peak_memory, rows, layout, seed, policy))
+        work = partial(peak_memory, PAIRS, pair_layout, seed, policy)
+        entry["pair_memory"] = parts.measure(f"seed{seed}-pair-memory", work)
     return entry
 
 

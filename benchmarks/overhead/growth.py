@@ -28,6 +28,10 @@ class Point:
     prompts: int = PROMPTS
     ranks: int = 1
 
+    @property
+    def name(self) -> str:
+        return f"{self.axis.split(',')[0]} {self.value}".replace(" ", "-")
+
 
 def points(lengths, groups, batches, pools, ranks) -> list[Point]:
     """
