@@ -15,7 +15,7 @@ MEASURED = {
     "ablation": "DAPO's techniques one on top of the other, and each left out of the whole",
     "algorithms": "REINFORCE, DPO, PG-DPO, GRPO, GSPO, DAPO and PG-GRPO from one warm start at equal generated tokens",
     "on_policy": "REINFORCE, GRPO, DAPO and PG-GRPO with one update on each generation",
-    "rollouts": "what filling a batch costs under five policies, on two pools",
+    "rollouts": "what filling a batch costs under six policies, on two pools",
     "overhead": "step time and memory beside TRL's trainers",
     "passk": "pass@1 to pass@64 of the warm start, GRPO, DAPO and PG-GRPO",
     "pipeline": "warm start and RL, RL from scratch, and RL on a reward model",

@@ -1,10 +1,11 @@
 """
-What dynamic sampling costs, and what surplus and prompt selection save: five ways to fill a batch, on two pools.
+What dynamic sampling costs, and what surplus and prompt selection save: six ways to fill a batch, on two pools.
 
 - `plain`: TRL's trainer with DAPO's loss, no dynamic sampling
 - `grpo`: TRL's trainer with loss "grpo" and a symmetric clip
 - `uniform`: dynamic sampling, prompts in shuffled order
 - `predictive`: dynamic sampling, prompts chosen by the running estimate of their pass rate
+- `predictive_tokens`: the same with `selection_cost="tokens"`, the most informative prompts for their length
 - `whole_batch`: dynamic sampling that refills with whole batches and drops the surplus, as the best-known recipe does
 
 All of them train on 64 groups of 8 completions per generation, in four updates, without the overlong punishment, so
@@ -65,6 +66,9 @@ POLICIES = {
     "grpo": Policy(GRPOTrainer, GRPOConfig, {"loss_type": "grpo"}),
     "uniform": Policy(DAPOTrainer, DAPOConfig, SAMPLING),
     "predictive": Policy(DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive"}),
+    "predictive_tokens": Policy(
+        DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive", "selection_cost": "tokens"}
+    ),
     "whole_batch": Policy(WholeBatchTrainer, DAPOConfig, {**SAMPLING, "carry_surplus": False}),
 }
 BASELINE = "grpo"

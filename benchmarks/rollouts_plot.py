@@ -17,6 +17,7 @@ STYLES = {
     "grpo": ("#000000", "o"),
     "uniform": ("#E69F00", "s"),
     "predictive": ("#0072B2", "D"),
+    "predictive_tokens": ("#009E73", "P"),
     "whole_batch": ("#CC79A7", "^"),
 }
 

@@ -163,7 +163,7 @@ class Predictive:
         return self.drawn.positions, self.drawn.predicted
 
     def learn(self, right: np.ndarray, informative: np.ndarray) -> None:
-        self.selector.observe(self.drawn, right, informative, binary=True)
+        self.selector.observe(self.drawn, right, informative, True, lengths=np.ones(len(right)))
 
 
 def simulate(scenario: Scenario, seed: int) -> dict[str, Any]:

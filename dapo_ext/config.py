@@ -62,6 +62,11 @@ class DAPOConfig(GRPOConfig):
             probably be informative, by a running estimate of each prompt's pass rate; they replace the ones the
             sampler of the parent hands out. One draw in 20 asks no estimate. Selection shifts the distribution of the
             training prompts, so training rewards of different runs can no longer be compared: compare held-out ones.
+        selection_cost (`str`, *optional*, defaults to `"groups"`):
+            What `"predictive"` selection counts as the cost of a group, to draw those that are most informative for
+            it. `"groups"`: the same for every group. `"tokens"`: half the same for every group, half in proportion to
+            the usual completion length of its prompt. That saves tokens where lengths differ, and trains on the
+            prompts with short answers first: of prompts equally informative, long ones hardly have their turn.
         pass_rate_column (`str`, *optional*):
             Column of the dataset with offline pass rates in [0, 1] (`None` or NaN where unknown), from which
             `"predictive"` starts. Without it, it starts from nothing.
@@ -138,6 +143,13 @@ class DAPOConfig(GRPOConfig):
         metadata={
             "help": "'uniform': prompts in shuffled order. 'predictive': prompts whose groups will probably be "
             "informative, by a running estimate of their pass rates; one draw in 20 asks no estimate."
+        },
+    )
+    selection_cost: str = field(
+        default="groups",
+        metadata={
+            "help": "What predictive selection counts as the cost of a group: 'groups', the same for all; or 'tokens', "
+            "half the same for all and half in proportion to the prompt's usual completion length."
         },
     )
     pass_rate_column: str | None = field(

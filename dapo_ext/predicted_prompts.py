@@ -68,10 +68,13 @@ class PredictedPrompts:
         self._used.update(positions)
         return RoundPrompts(share.rows([self.dataset[position] for position in positions]), list(positions))
 
-    def learn(self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float]) -> None:
+    def learn(
+        self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float], lengths: torch.Tensor
+    ) -> None:
         right, binary = count_right(rewards, self._share.num_generations, bounds)
         informative = (verdicts == Verdict.INFORMATIVE).numpy()
-        self.selector.observe(self._draw, right.numpy(), informative, binary)
+        mean_lengths = lengths.view(-1, self._share.num_generations).double().mean(dim=1)
+        self.selector.observe(self._draw, right.numpy(), informative, binary, mean_lengths.numpy())
         self._predicted += self._draw.predicted.tolist()
         self._informative += informative.tolist()
 

@@ -72,8 +72,22 @@ class PromptSource(Protocol):
     def refill(self, missing: int, most: int) -> RoundPrompts | None:
         """Prompts of a further round, or `None` when `most` does not hold one more that the ranks can share."""
 
-    def learn(self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float]) -> None:
-        """Take in the deciding rewards `(R * G,)`, NaN where one does not count, and the verdicts of the last round."""
+    def learn(
+        self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float], lengths: torch.Tensor
+    ) -> None:
+        """
+        Take in the last round.
+
+        Args:
+            rewards (`torch.Tensor` of shape `(R * G,)`):
+                Deciding rewards, NaN where one does not count.
+            verdicts (`torch.Tensor` of shape `(R,)`):
+                A [`~dapo_ext.group_filter.Verdict`] each.
+            bounds (`tuple[float, float]`):
+                From [`~dapo_ext.ledger.RewardRange.bounds`].
+            lengths (`torch.Tensor` of shape `(R * G,)`):
+                Tokens of each completion.
+        """
 
     def metrics(self) -> dict[str, float]:
         """What there is to report of the batch, by full name."""
@@ -123,7 +137,9 @@ class UniformPrompts:
         self._seen.update(keys)
         return RoundPrompts(share.rows(groups), keys)
 
-    def learn(self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float]) -> None:
+    def learn(
+        self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float], lengths: torch.Tensor
+    ) -> None:
         self.accept_rate.update((verdicts == Verdict.INFORMATIVE).sum().item(), verdicts.numel())
 
     def metrics(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from .dynamic_sampling import DynamicSampler, SamplingRules
 from .predicted_prompts import PredictedPrompts
-from .prompt_selection import PromptSelector
+from .prompt_selection import PromptSelector, SelectionSettings
 from .prompt_sources import PromptSource, RankShare, UniformPrompts
 from .prompt_stream import PromptStream
 from .refusal import refusal
@@ -20,6 +20,9 @@ from .trainer_checks import find_comparing_rewards, find_deciding_columns, warn_
 # Standard deviations by which a round of predicted prompts exceeds what is missing, when surplus is carried: the next
 # batch uses what is too much, so the margin costs no rollouts and saves rounds.
 CARRIED_MARGIN = 1.0
+# Share of a group's cost that grows with its tokens, by `selection_cost`; half of it on the playground, where all of it
+# fills batches with short groups that teach little
+TOKEN_SHARES = {"groups": 0.0, "tokens": 0.5}
 
 
 def build_sampler(trainer, task_columns: list[int]) -> DynamicSampler:
@@ -80,7 +83,8 @@ def _build_source(trainer, share: RankShare) -> PromptSource:
     if share.batch_groups % share.num_processes != 0:
         # Rounds of whole groups per rank could then stop short of a batch; a group straddles ranks as it does in TRL
         share = replace(share, whole_groups=False)
-    selector = PromptSelector(len(dataset), share.num_generations, share.batch_groups, args.seed, pass_rates)
+    settings = SelectionSettings(token_share=TOKEN_SHARES[args.selection_cost])
+    selector = PromptSelector(len(dataset), share.num_generations, share.batch_groups, args.seed, pass_rates, settings)
     margin = CARRIED_MARGIN if args.carry_surplus else 0.0
     return PredictedPrompts(dataset, selector, share, gather_object, margin)
 

@@ -4,6 +4,7 @@ from .refusal import refusal
 
 
 SELECTIONS = ("uniform", "predictive")
+COSTS = ("groups", "tokens")
 
 
 def check_selection(args) -> None:
@@ -27,6 +28,11 @@ def check_selection(args) -> None:
         )
     if selection not in SELECTIONS:
         raise refusal("prompt_selection", selection, "there is no such selection", f"choose from {SELECTIONS}")
+    if args.selection_cost not in COSTS:
+        raise refusal("selection_cost", args.selection_cost, "there is no such cost", f"choose from {COSTS}")
+    if selection == "uniform" and args.selection_cost != COSTS[0]:
+        reason = "prompt_selection='uniform' weighs no cost"
+        raise refusal("selection_cost", args.selection_cost, reason, "set prompt_selection='predictive'")
     if selection == "uniform" and args.pass_rate_column is not None:
         reason = "prompt_selection='uniform' asks no pass rates"
         raise refusal("pass_rate_column", args.pass_rate_column, reason, "set prompt_selection='predictive'")

@@ -98,7 +98,7 @@ def test_the_posterior_is_the_discounted_likelihood_times_the_prior(monkeypatch)
     for generation, right in groups:
         selector.estimates.generation = generation
         draw = Draw(np.array([1]), predicted=np.array([0.5]), explored=np.array([False]))
-        selector.observe(draw, np.array([right]), np.array([True]), binary=True)
+        selector.observe(draw, np.array([right]), np.array([True]), True, np.ones(1))
     selector.estimates.generation = 12
     settings = selector.settings
     mean, chance = posterior_by_grid(groups, 12, (1.5, 2.5), settings.age_discount, settings.visit_discount)

@@ -165,7 +165,35 @@ def test_a_dataset_of_one_batch_works(tmp_path):
     assert trainer.state.global_step == 2
 
 
+def test_the_cost_of_a_group_is_learned_from_the_lengths_of_its_completions(tmp_path):
+    lengths = {}
+
+    def even_rows(prompts, completion_ids, **kwargs):
+        for i in range(0, len(prompts), G):
+            lengths[prompts[i]] = np.mean([len(ids) for ids in completion_ids[i : i + G]])
+        return [float(i % 2) for i in range(len(prompts))]
+
+    dataset = pool()
+    trainer = dapo_trainer(tmp_path, even_rows, dataset, max_steps=2, selection_cost="tokens", **PREDICTIVE)
+    trainer.train()  # one generation, in which no prompt is drawn twice
+    learned = trainer.sampler.prompts.selector.lengths
+    known = {dataset[i]["prompt"]: learned.mean_lengths[i] for i in np.flatnonzero(~np.isnan(learned.mean_lengths))}
+    assert known == pytest.approx(lengths)
+    assert len(set(learned.relative_cost(np.arange(32)))) > 1
+    by_groups = dapo_trainer(tmp_path, even_rows, dataset, **PREDICTIVE).sampler.prompts.selector
+    assert by_groups.settings.token_share == 0
+
+
 class TestRefusals:
+    @pytest.mark.parametrize(
+        "fields",
+        [{**PREDICTIVE, "selection_cost": "seconds"}, {"selection_cost": "tokens"}],
+        ids=["unknown", "with uniform selection"],
+    )
+    def test_costs(self, tmp_path, fields):
+        with refused("selection_cost"):
+            dapo_trainer(tmp_path, **fields)
+
     def test_iterable_datasets(self, tmp_path):
         rows = prompts(16).to_list()
         with refused("prompt_selection"):

@@ -9,6 +9,7 @@ import pytest
 from dapo_ext.prompt_selection import PromptSelector, SelectionSettings
 from dapo_ext.prompt_selection.drift import Drift
 from dapo_ext.prompt_selection.evidence import NEVER
+from dapo_ext.prompt_selection.lengths import CompletionLengths
 
 
 G = 8
@@ -20,7 +21,7 @@ def selector(size: int = 256, seed: int = 0, **settings) -> PromptSelector:
 
 
 def observe(chooser: PromptSelector, draw, right: np.ndarray, binary: bool = True) -> None:
-    chooser.observe(draw, right, (right > 0) & (right < G), binary)
+    chooser.observe(draw, right, (right > 0) & (right < G), binary, np.ones(len(right)))
 
 
 def train(chooser: PromptSelector, pass_rates: np.ndarray, generations: int, seed: int = 0) -> list:
@@ -195,7 +196,8 @@ def test_a_resumed_selector_continues_where_it_was(binary):
         assert (a.positions == b.positions).all()
         assert (a.predicted == b.predicted).all()
     assert resumed.state_dict() == whole.state_dict()
-    assert all((array == whole.array_state()[name]).all() for name, array in resumed.array_state().items())
+    for name, array in resumed.array_state().items():
+        assert np.array_equal(array, whole.array_state()[name], equal_nan=array.dtype.kind == "f")
 
 
 def test_estimates_of_another_dataset_are_refused():
@@ -210,7 +212,8 @@ def test_rewards_between_right_and_wrong_turn_the_estimate_to_the_event():
     everyone = np.arange(128)
     before = chooser.estimates.predict(everyone)
     draw = chooser.draw(4, 4)
-    chooser.observe(draw, np.zeros(len(draw.positions), dtype=int), np.ones(len(draw.positions), dtype=bool), False)
+    size = len(draw.positions)
+    chooser.observe(draw, np.zeros(size, dtype=int), np.ones(size, dtype=bool), False, np.ones(size))
     assert chooser.estimates.sees_events
     untouched = np.setdiff1d(everyone, draw.positions)
     # What was known of the pass rates is not lost: the promising prompts are still the promising ones
@@ -225,7 +228,9 @@ def test_events_are_learned_from_the_verdicts_alone():
     for _ in range(60):
         chooser.start_generation()
         draws.append(chooser.draw(BATCH, BATCH))
-        chooser.observe(draws[-1], np.zeros(len(draws[-1].positions), dtype=int), draws[-1].positions < 64, False)
+        positions = draws[-1].positions
+        size = len(positions)
+        chooser.observe(draws[-1], np.zeros(size, dtype=int), positions < 64, False, np.ones(size))
     late = np.concatenate([draw.positions[~draw.explored] for draw in draws[30:]])
     assert (late < 64).mean() > 0.95
     seen = (chooser.estimates.evidence.seen_at != NEVER).nonzero()[0]
@@ -248,5 +253,52 @@ def test_a_batch_out_of_a_million_prompts_takes_less_than_20_milliseconds():
         start = time.process_time()
         draw = chooser.draw(512, 512)
         durations.append(time.process_time() - start)
-        chooser.observe(draw, np.full(len(draw.positions), 8), np.ones(len(draw.positions), dtype=bool), True)
+        size = len(draw.positions)
+        chooser.observe(draw, np.full(size, 8), np.ones(size, dtype=bool), True, np.full(size, 500.0))
     assert sorted(durations)[2] < 0.02
+
+
+# ---- What a group costs ----
+
+
+def test_the_cost_of_a_group_is_half_fixed_and_half_by_the_token():
+    lengths = CompletionLengths(5, token_share=0.5)
+    assert lengths.relative_cost(np.arange(5)).tolist() == [1.0] * 5
+    lengths.learn(np.array([0, 1, 1]), np.array([10.0, 40.0, 20.0]))  # the newest group weighs half: 10 and 30
+    mean = (10 + 30) / 2
+    # Prompts never seen count as the mean of those that were
+    expected = [0.5 + 0.5 * 10 / mean, 0.5 + 0.5 * 30 / mean, 1.0]
+    assert lengths.relative_cost(np.array([0, 1, 2])) == pytest.approx(expected)
+    assert CompletionLengths(5, token_share=0.0).relative_cost(np.arange(5)).tolist() == [1.0] * 5
+
+
+def test_of_prompts_equally_informative_the_short_ones_come_first():
+    rates = np.full(256, 0.5)
+    for token_share, least, most in ((0.5, 0.9, 1.0), (0.0, 0.4, 0.6)):
+        chooser = selector(token_share=token_share)
+        rng = np.random.default_rng(0)
+        draws = []
+        for _ in range(80):
+            chooser.start_generation()
+            draws.append(chooser.draw(BATCH, BATCH))
+            positions = draws[-1].positions
+            right = rng.binomial(G, rates[positions])
+            informative = (right > 0) & (right < G)
+            chooser.observe(draws[-1], right, informative, True, np.where(positions < 128, 10.0, 100.0))
+        late = np.concatenate([draw.positions[~draw.explored] for draw in draws[40:]])
+        assert least <= (late < 128).mean() <= most
+
+
+def test_a_long_prompt_in_between_comes_before_a_short_one_that_is_solved():
+    rates = np.where(np.arange(256) < 192, 1.0, 0.5)
+    chooser = selector(token_share=0.5)
+    rng = np.random.default_rng(0)
+    late = []
+    for generation in range(80):
+        chooser.start_generation()
+        draw = chooser.draw(BATCH, BATCH)
+        right = rng.binomial(G, rates[draw.positions])
+        lengths = np.where(draw.positions < 192, 10.0, 40.0)
+        chooser.observe(draw, right, (right > 0) & (right < G), True, lengths)
+        late += draw.positions[~draw.explored].tolist() if generation >= 40 else []
+    assert (np.array(late) >= 192).mean() > 0.85

@@ -31,7 +31,7 @@ def test_a_full_run_trains_on_four_times_the_saturated_pool():
     steps = PRESETS["full"].steps["saturated"]
     assert steps / 4 * rollouts.BATCH_GROUPS >= 4 * SIZE
     full = specs(PRESETS["full"], 3)
-    assert len({spec.key for spec in full}) == len(full) == 2 * 3 * 2 * 5
+    assert len({spec.key for spec in full}) == len(full) == 2 * 3 * 2 * 6
 
 
 @pytest.mark.parametrize("policy", ["plain", "whole_batch", "predictive"])

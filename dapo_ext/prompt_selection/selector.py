@@ -9,6 +9,7 @@ import numpy as np
 from .beta import informative_at
 from .estimates import PassRateEstimates
 from .exploration import ExplorationPass
+from .lengths import CompletionLengths
 
 
 SELECTION_KEY = 0x5E1E  # sets these random numbers apart from others drawn with the same seed
@@ -23,6 +24,7 @@ class SelectionSettings:
     sharpness: float = 4.0  # pass rates are drawn from Beta(k a, k b): k = 1 is plain Thompson sampling
     age_discount: float = 0.999  # weight a prompt's evidence keeps with every generation
     visit_discount: float = 0.85  # weight it keeps when a newer group arrives
+    token_share: float = 0.0  # share of a group's cost that grows with its tokens; 0: every group costs the same
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class PromptSelector:
     Chooses prompts whose groups will probably be informative, and learns from every group that was scored.
 
     A draw takes a uniform sample of candidates, draws a pass rate for each from its posterior `Beta(a, b)` made sharper
-    (Thompson sampling from `Beta(4 a, 4 b)`), scores it with `1 - p^G - (1-p)^G` and takes the best. (The expected
-    variance `p (1 - p)` would rank them the same: both fall with the distance of `p` from one half.) Every 20th draw
+    (Thompson sampling from `Beta(4 a, 4 b)`), scores it with `(1 - p^G - (1-p)^G) / cost` and takes the best. The cost
+    is 1 for every group, or grows with the prompt's usual completion length, see
+    [`~dapo_ext.prompt_selection.lengths.CompletionLengths`]. (The expected variance `p (1 - p)` would rank prompts of
+    one cost the same: both fall with the distance of `p` from one half.) Every 20th draw
     instead takes the next prompt of a pass over the whole dataset, whatever is known of it: exactly 5 % of all draws
     are exploration, and in `20 * size` draws every prompt has its turn.
 
@@ -77,6 +81,7 @@ class PromptSelector:
         self.estimates = PassRateEstimates(
             size, num_generations, pass_rates, self.settings.age_discount, self.settings.visit_discount
         )
+        self.lengths = CompletionLengths(size, self.settings.token_share)
         self.exploration = ExplorationPass(size, seed)
         self.draws = 0  # calls of `draw`
         self.drawn = 0  # prompts drawn
@@ -136,13 +141,27 @@ class PromptSelector:
         alpha, beta = self.estimates.posterior(candidates)
         chance = rng.beta(self.settings.sharpness * alpha, self.settings.sharpness * beta)
         score = chance if self.estimates.sees_events else informative_at(chance, self.num_generations)
-        score -= 2.0 * np.isin(candidates, avoid)  # scores lie in [0, 1]
+        score = score / self.lengths.relative_cost(candidates)
+        score -= (1 + score.max()) * np.isin(candidates, avoid)  # below all others, which are at least 0
         self._candidates = candidates
         return candidates[np.argsort(-score, kind="stable")]
 
-    def observe(self, draw: Draw, right: np.ndarray, informative: np.ndarray, binary: bool) -> None:
-        """Learn from the groups of a round, see [`PassRateEstimates.learn`]."""
+    def observe(
+        self, draw: Draw, right: np.ndarray, informative: np.ndarray, binary: bool, lengths: np.ndarray
+    ) -> None:
+        """
+        Learn from the groups of a round.
+
+        Args:
+            draw ([`Draw`]):
+                The round.
+            right (`np.ndarray` of shape `(n,)`), informative (`np.ndarray` of shape `(n,)`), binary (`bool`):
+                See [`PassRateEstimates.learn`].
+            lengths (`np.ndarray` of shape `(n,)`):
+                Mean completion length of each group, in tokens.
+        """
         self.estimates.learn(draw.positions, right, informative, draw.explored, binary)
+        self.lengths.learn(draw.positions, lengths)
 
     def pool_metrics(self) -> dict[str, float]:
         """
@@ -173,8 +192,8 @@ class PromptSelector:
         }
 
     def array_state(self) -> dict[str, np.ndarray]:
-        """The arrays of the estimates."""
-        return self.estimates.array_state()
+        """The arrays of the estimates, and the lengths."""
+        return {**self.estimates.array_state(), "mean_lengths": self.lengths.mean_lengths}
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """
@@ -184,5 +203,6 @@ class PromptSelector:
             ValueError: when the state is that of another number of prompts.
         """
         self.estimates.load_state_dict(state["estimates"], arrays)
+        self.lengths.mean_lengths = arrays["mean_lengths"].copy()
         self.draws, self.drawn = state["draws"], state["drawn"]
         self.exploration.taken = state["explored_up_to"]
