@@ -14,8 +14,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerState
 from trl.trainer.utils import entropy_from_logits, pad
 
+from benchmarks.counted_reward import CountedReward
 from benchmarks.methods import COMPLETIONS_PER_GENERATION, NUM_GENERATIONS, Method
-from benchmarks.playground_runs import CountedReward, Curve, RunSpec
+from benchmarks.playground_runs import Curve, RunSpec
 from benchmarks.preference_pairs import sample_pairs
 from benchmarks.worlds import PLAYGROUND, World, device
 from dapo_ext import evaluate

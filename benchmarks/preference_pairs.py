@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.playground_runs import CountedReward
+from benchmarks.counted_reward import CountedReward
 from benchmarks.worlds import PLAYGROUND, World
 from dapo_ext import evaluate
 

@@ -12,8 +12,8 @@ from benchmarks.report_tuning import tuning
 LIMITS = (
     "The policy has 0.3M parameters, answers have some 30 tokens and the verifier is exact, so nothing is said about "
     "long reasoning, noisy rewards or large models, where sequence ratios are far from 1 more often. A run is short: a "
-    "method that is slower at first and better later would look worse. Learning rates come from a grid of few values "
-    "with one trial each. One or two warm starts of one task say little about others; the intervals are over runs, and "
+    "method that is slower at first and better later would look worse. Settings come from a grid of few values with "
+    "one trial each. One or two warm starts of one task say little about others; the intervals are over runs, and "
     "with so few of them percentile intervals are too narrow, which is why the p-values are of a t-test. The offline "
     "methods would take another round of sampling where the on-policy methods go on."
 )

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from benchmarks import method_runs, tables
+from benchmarks.counted_reward import CountedReward
 from benchmarks.methods import Method
-from benchmarks.playground_runs import CountedReward
 from benchmarks.tables import Campaign
 from tests.tiny import policy_dir
 

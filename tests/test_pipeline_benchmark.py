@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import passk, pipeline, report
+from benchmarks.counted_reward import CountedReward
 from benchmarks.method_runs import START
 from benchmarks.passk.summary import summarise
 from benchmarks.pipeline import reward_model
-from benchmarks.playground_runs import CountedReward
 from benchmarks.worlds import WORLDS
 from tests.campaigns import OddLengths, campaign, small  # noqa: F401 - a fixture
 from tests.tiny import policy_dir
@@ -66,12 +66,12 @@ def test_a_reward_model_learns_what_its_pairs_prefer(few_pairs, tmp_path, monkey
     monkeypatch.setattr(reward_model, "CountedReward", LowLastDigit)
     monkeypatch.setattr(reward_model, "PROMPTS", 256)
     monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 128)
-    monkeypatch.setattr(reward_model, "EPOCHS", 30)
+    monkeypatch.setattr(reward_model, "EPOCHS", 15)
     monkeypatch.setattr(reward_model, "LEARNING_RATE", 1e-2)
     model = reward_model.train_reward_model(policy_dir().name, WORLDS["playground"], 0, tmp_path)
     assert model.figures["pairs"] > 30
     assert model.figures["pair_tokens"] > 256 * 8
-    assert model.figures["reward_model_accuracy"] > 0.9
+    assert model.figures["reward_model_accuracy"] > 0.75  # of some 50 pairs: chance is .5, with a deviation of .07
     # A completion's score does not depend on what it is padded with
     eos = model.tokenizer.eos_token_id
     alone = model.scores(["1+1="], [[5, 6, eos]])

@@ -380,6 +380,17 @@ class TestWarmStart:
             assert row == [-100] * start + ids[start:end] + [-100] * (len(ids) - end)
             assert set(ids[end:]) <= {tokenizer.pad_token_id}
 
+    def test_another_policy_is_warmed_up_by_its_own_curriculum_and_told_apart(self, tmp_path):
+        larger = {"hidden_size": 32, "num_hidden_layers": 1, "max_length": 640}
+        options = {"steps": 2, "policy": larger, "curriculum": ((0.5, 3), (1.0, 40)), "learning_rate": 1e-3}
+        path = warm_start(tmp_path / "start", **options)
+        model = AutoModelForCausalLM.from_pretrained(path)
+        assert (model.config.hidden_size, model.config.max_position_embeddings) == (32, 640)
+        assert AutoTokenizer.from_pretrained(path).model_max_length == 640
+        assert warm_start(path, **options, on_step=lambda *_: pytest.fail("trained again")) == path
+        with pytest.raises(ValueError, match="curriculum is"):
+            warm_start(path, **{**options, "curriculum": ((1.0, 40),)})
+
     def test_no_steps_is_an_error(self, tmp_path):
         with pytest.raises(ValueError, match="steps=0"):
             warm_start(tmp_path / "start", steps=0)

@@ -17,6 +17,7 @@ from benchmarks.tables import reported_specs, trial_specs
 from benchmarks.trials import TUNING_SEED, choose, combinations
 from benchmarks.worlds import WORLDS
 from dapo_ext.playground import make_dataset
+from tests.tiny import SMALL
 
 
 TABLES = {
@@ -62,6 +63,15 @@ def test_no_held_out_prompt_is_tuned_on(name):
 def test_the_default_world_is_the_playground_that_results_are_committed_for():
     assert WORLDS["playground"].dataset("held_out", 64)["prompt"] == make_dataset("held_out", 64)["prompt"]
     assert WORLDS["playground"].warm_start_dir(Path("starts"), 3) == Path("starts/seed3")
+
+
+def test_a_world_makes_its_own_warm_start(tmp_path):
+    options = {**WORLDS["gpu-redo"].warm_start, "steps": 1, "policy": {**SMALL, "max_length": 640}}
+    path = dataclasses.replace(WORLDS["gpu-redo"], warm_start=options).make_warm_start(tmp_path, 2)
+    assert path == tmp_path / "gpu-redo-seed2"
+    settings = json.loads((path / "warm_start.json").read_text())
+    assert settings["redo_rate"] == 0.4
+    assert settings["curriculum"][-1] == [1.0, WORLDS["gpu-redo"].max_terms]
 
 
 @pytest.mark.parametrize(

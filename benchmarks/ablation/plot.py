@@ -42,6 +42,7 @@ def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str 
         published.set_yticklabels([name.replace("-", " ") for name in names])
         published.legend(frameon=False, loc="lower left")
         _bars(without, rows, [name for name in (WHOLE, *left_out) if name in rows], {**labels, WHOLE: "DAPO"})
+        without.sharex(here)
         without.set(title="One technique left out", xlabel="held-out accuracy (95 % interval)")
         figure.savefig(path, dpi=120)
 

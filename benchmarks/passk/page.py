@@ -80,7 +80,7 @@ def _plot(rows: Mapping[str, Any], labels: Mapping[str, str], path: Path) -> Non
             axis.set_xscale("log", base=2)
             axis.set(xlabel="k (completions per prompt)", ylabel=f"{label} (95 % interval)")
             axis.xaxis.set_major_formatter("{x:g}")
-        left.legend(frameon=False)
+        left.legend(frameon=False, loc="lower right")
         figure.savefig(path, dpi=120)
 
 

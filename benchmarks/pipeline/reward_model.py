@@ -9,9 +9,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.utils import pad
 
+from benchmarks.counted_reward import CountedReward
 from benchmarks.method_runs import TRAINING_PROMPTS, load_policy, quiet
 from benchmarks.methods import NUM_GENERATIONS, offline
-from benchmarks.playground_runs import CountedReward
 from benchmarks.preference_pairs import sample_pairs
 from benchmarks.worlds import World, device
 
