@@ -17,10 +17,15 @@ MEASURED = {
     "on_policy": "REINFORCE, GRPO, DAPO and PG-GRPO with one update on each generation",
     "rollouts": "what filling a batch costs under six policies, on two pools",
     "overhead": "step time and memory beside TRL's trainers",
+    "memory": "memory of full, LoRA and 4-bit training",
     "passk": "pass@1 to pass@64 of the warm start, GRPO, DAPO and PG-GRPO",
     "pipeline": "warm start and RL, RL from scratch, and RL on a reward model",
 }
-WITHOUT_GPU_PRESET = {"rollouts"}
+WITH_OPTIONS_OF_THEIR_OWN = {
+    "check": "whether quick results lie where the committed ones predict them",
+    "evaluate": "avg@k and pass@k of a saved model on GSM8K- or AIME-shaped data",
+}
+WITHOUT_GPU_PRESET = {"rollouts", "memory"}
 # Not finished, and nothing is wrong: the same command goes on
 OUT_OF_TIME = 75
 
@@ -35,12 +40,12 @@ def parse() -> argparse.Namespace:
         command.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on (default: %(default)s)")
         command.add_argument("--out", help="JSON file to write (default: runs/benchmarks/NAME-PRESET.json)")
         command.add_argument("--dry-run", action="store_true", help="build every configuration, train nothing")
-        if name != "overhead":
+        if name not in ("overhead", "memory"):
             command.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
             command.add_argument(
                 "--warm-starts", default="runs/warm-starts", help="where warm starts are kept (default: %(default)s)"
             )
-        if name != "rollouts":
+        if name not in ("rollouts", "memory"):
             command.add_argument(
                 "--minutes",
                 type=float,
@@ -49,25 +54,16 @@ def parse() -> argparse.Namespace:
     report = commands.add_parser("report", help="write RESULTS.md and its plots from the results")
     report.add_argument("--results", default="benchmarks/results", help="the JSON files (default: %(default)s)")
     report.add_argument("--out", default="benchmarks", help="where RESULTS.md goes (default: %(default)s)")
-    for name, summary in {
-        "check": "whether quick results lie where the committed ones predict them",
-        "evaluate": "avg@k and pass@k of a saved model on GSM8K- or AIME-shaped data",
-    }.items():
-        command = commands.add_parser(name, help=summary, add_help=False)
-        command.add_argument("rest", nargs=argparse.REMAINDER)
-    arguments, rest = parser.parse_known_args()
-    if hasattr(arguments, "rest"):
-        arguments.rest += rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return arguments
+    for name, summary in WITH_OPTIONS_OF_THEIR_OWN.items():
+        commands.add_parser(name, help=summary)
+    return parser.parse_args()
 
 
 def main() -> int:
+    if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS_OF_THEIR_OWN:
+        return importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     arguments = vars(parse())
     name = arguments.pop("name")
-    if "rest" in arguments:
-        return importlib.import_module(f"benchmarks.{name}").main(arguments["rest"])
     # Nothing else needs the network, so nothing should wait for it
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if name == "report":
@@ -88,7 +84,7 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
-        if name == "rollouts":
+        if name in ("rollouts", "memory"):
             module.run(preset, seeds, out, **options)
         elif name == "overhead":
             module.run(preset, seeds, out, deadline)

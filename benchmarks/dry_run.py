@@ -17,6 +17,8 @@ def planned(name: str, preset: str) -> list[Planned]:
     module = importlib.import_module(f"benchmarks.{name}")
     if name == "rollouts":  # whose presets differ in their sizes alone
         return [(row, policy.config, {**SETTING, **policy.settings}) for row, policy in module.POLICIES.items()]
+    if name == "memory":  # the same
+        return [(row, config, module.SETTINGS) for row, (_, config) in module.TRAINERS.items()]
     return module.configs(preset)
 
 

@@ -17,9 +17,9 @@ from trl.trainer.utils import entropy_from_logits, pad
 from benchmarks.counted_reward import CountedReward
 from benchmarks.methods import COMPLETIONS_PER_GENERATION, NUM_GENERATIONS, Method
 from benchmarks.playground_runs import Curve, RunSpec
-from benchmarks.preference_pairs import sample_pairs
 from benchmarks.worlds import PLAYGROUND, World, device
 from dapo_ext import evaluate
+from pg_grpo import sample_pairs
 
 
 START = "start"  # the row that trains nothing
@@ -89,7 +89,7 @@ def train_method(
         if method.is_offline:
             rewards = {}
             sampled = _sampled_prompts(dataset, spec.steps, method.settings["per_device_train_batch_size"])
-            dataset = sample_pairs(model, tokenizer, sampled, counted, spec.seed, spec.where)
+            dataset = own_pairs(model, tokenizer, sampled, counted, spec.seed, spec.where)
             record["pairs"] = len(dataset)
         record |= train_with(method, spec, model, tokenizer, dataset, [curve], rewards)
         record["length_spread"] = counted.length_spread()
@@ -127,6 +127,20 @@ def quiet() -> None:
 def load_policy(directory: Path, world: World):
     """A policy, where its world trains it."""
     return AutoModelForCausalLM.from_pretrained(directory).to(device() if world.on_gpu else "cpu")
+
+
+def own_pairs(model, tokenizer, prompts: Dataset, counted: CountedReward, seed: int, world: World) -> Dataset:
+    """Pairs of a correct and a wrong one of the policy's own completions, whatever is generated counted."""
+    return sample_pairs(
+        model,
+        tokenizer,
+        prompts,
+        counted,
+        k=counted.num_generations,
+        max_completion_length=world.max_completion_length,
+        batch_size=world.evaluation_batch,
+        seed=seed,
+    )
 
 
 def _sampled_prompts(dataset: Dataset, steps: int, pairs_per_update: int) -> Dataset:

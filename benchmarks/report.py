@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_rollouts, report_selection
+from benchmarks import report_algorithms, report_memory, report_rollouts, report_selection
 from benchmarks.ablation import page as ablation_page
 from benchmarks.overhead import page as overhead_page
 from benchmarks.passk import page as passk_page
@@ -85,6 +85,12 @@ SECTIONS = {
         overhead_page.body,
         overhead_page.LIMITS,
         "python -m benchmarks overhead --preset full --out benchmarks/results/overhead.json",
+    ),
+    "memory": Section(
+        "Memory of full, LoRA and 4-bit training",
+        report_memory.body,
+        report_memory.LIMITS,
+        "python -m benchmarks memory --preset full --out benchmarks/results/memory.json",
     ),
 }
 # In the order of the page; a quick result is shown where there is nothing else

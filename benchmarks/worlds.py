@@ -48,8 +48,9 @@ class World:
 
     def make_warm_start(self, warm_starts: Path, seed: int) -> Path:
         """Its directory, once it is there."""
-        arguments = {"device": device()} if self.on_gpu else {}
-        return warm_start(self.warm_start_dir(warm_starts, seed), seed=seed, **self.warm_start, **arguments)
+        where = device() if self.on_gpu else "cpu"
+        directory = self.warm_start_dir(warm_starts, seed)
+        return warm_start(directory, seed=seed, max_terms=self.max_terms, device=where, **self.warm_start)
 
     @property
     def on_gpu(self) -> bool:
@@ -77,7 +78,6 @@ LARGE_POLICY = {
 LARGE_WARM_START = {
     "steps": 1500,
     "learning_rate": 8e-4,
-    "curriculum": ((0.2, 5), (0.4, 12), (1.0, 40)),
     "policy": LARGE_POLICY,
 }
 # On a machine without a GPU the configurations can still be built, which is what a dry run does

@@ -11,8 +11,7 @@ from .diagnosis import DeadGroups, GenerationBudgetExhausted, NoInformativeGroup
 from .group_filter import Verdict, deciding_rewards, judge_groups
 from .group_pool import GroupPool, rank_slice
 from .ledger import Ledger, count_dead
-from .prompt_sources import Examples, PromptSource, RankShare
-from .refusal import refusal
+from .prompt_sources import Examples, PromptSource, RankShare, RoundPrompts
 from .rollouts import Round, SampledBatch
 from .surplus import Choice, Surplus, choose_groups
 from .surplus_state import pack_surplus, unpack_surplus
@@ -101,7 +100,7 @@ class DynamicSampler:
         rules, waiting = self.rules, self.surplus.keys
         self.generation += 1
         missing = rules.share.batch_groups - len(waiting)
-        drawn = self.prompts.first(examples, missing, waiting, rules.group_limit)
+        drawn: RoundPrompts | None = self.prompts.first(examples, missing, waiting, rules.group_limit)
         rounds: list[Round] = []
         keys = []
         verdicts = torch.empty(0, dtype=torch.long)
@@ -110,7 +109,7 @@ class DynamicSampler:
             keys += drawn.keys
             fresh = self._judge(rounds[-1])
             verdicts = torch.cat([verdicts, fresh])
-            missing -= (fresh == Verdict.INFORMATIVE).sum().item()
+            missing -= int((fresh == Verdict.INFORMATIVE).sum())
             drawn = self.prompts.refill(missing, rules.group_limit - verdicts.numel()) if missing > 0 else None
         return self._finish(rounds, verdicts, keys, report)
 
@@ -126,20 +125,8 @@ class DynamicSampler:
         return SamplingState(values, self.prompts.array_state(), *(pack_surplus(self.surplus, rows) if rows else ()))
 
     def load_state(self, state: SamplingState) -> None:
-        """
-        Continue from [`state`].
-
-        Raises:
-            ValueError: when the prompts were selected in another way, or from a dataset of another size.
-        """
+        """Continue from [`state`], of a run with the same prompt selection."""
         values, share = state.values, self.rules.share
-        if values["prompt_selection"] != self.prompts.name:
-            raise refusal(
-                "prompt_selection",
-                self.prompts.name,
-                f"the checkpoint was written with {values['prompt_selection']!r} and knows nothing of the other",
-                "resume as the run began, or start a new run from the checkpoint's weights",
-            )
         self.generation = values["generation"]
         self.prompts.load_state_dict(values["prompts"], state.arrays)
         self.ledger.load_state_dict(values["ledger"])
@@ -219,7 +206,7 @@ class DynamicSampler:
     def _count(self, generated: Round, groups: int, kept: int) -> None:
         ledger, wanted = self.ledger, self.rules.share.batch_groups
         ledger.generated_groups += groups
-        ledger.generated_tokens += generated.lengths.sum().item()
+        ledger.generated_tokens += int(generated.lengths.sum())
         ledger.trained_groups += wanted if kept else 0
         ledger.informative_groups += kept
         ledger.shrunk_in_a_row = ledger.shrunk_in_a_row + 1 if kept < wanted else 0

@@ -11,21 +11,44 @@ from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
+from .checked_rewards import CheckedRewards
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
-from .config import ROW_MEAN_LOSSES, DAPOConfig
+from .config import DAPOConfig
 from .denominators import set_denominators
-from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
+from .dynamic_sampling import DynamicSampler
+from .generation_resume import GenerationResume
+from .host_metrics import (
+    count_unscored,
+    replace_completion_metrics,
+    replace_reward_metrics,
+    rescale_sequence_clip_metrics,
+)
+from .model_card import CardWithConfiguration
+from .objective_checks import ROW_MEAN_LOSSES
 from .old_logps import KeepsOldLogps
+from .prompt_lengths import FittingPrompts
+from .quantized_policy import TrainsQuantizedPolicy
 from .refilling_run import RefillingRun
 from .refusal import refusal
-from .reward_checks import refuse_infinite, withdraw_punishment
+from .reward_checks import withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
 from .sampler_setup import build_sampler
+from .saving_errors import ExplainedSaving
 from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(
+    CardWithConfiguration,
+    TrainsQuantizedPolicy,
+    ExplainedSaving,
+    RefillingRun,
+    GenerationResume,
+    TokenWeightedTrainer,
+    KeepsOldLogps,
+    FittingPrompts,
+    CheckedRewards,
+):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -89,6 +112,7 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
     ```
     """
 
+    sampler: DynamicSampler | None
     _tag_names = ["trl", "dapo"]  # noqa: RUF012 - the parent's form
     _name = "DAPO"
     _paper = {  # noqa: RUF012 - the parent's form
@@ -102,6 +126,8 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
                 eprint       = {arXiv:2503.14476},
             }"""),
     }
+
+    _replay: SampledBatch | None = None  # what the host's method is to find instead of generating
 
     def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
         if args is None:
@@ -118,7 +144,6 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
-        self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
         self._window_is_empty = False  # whether the current optimizer step has no live row
@@ -140,6 +165,7 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
         if self.sampler is None:
             batch = super()._generate_and_score_completions(inputs)
             if self.mask_truncated_completions:
+                assert self._seen_rewards is not None  # by `_calculate_rewards`
                 self._replace_reward_metrics(self._seen_rewards)
         else:
             sampled = self.sampler.fill(inputs, self._roll_out, self._report_sampling)
@@ -220,9 +246,9 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
             self._host_rewards = self._replay.rewards_per_func
             return self._host_rewards
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        refuse_infinite(rewards, self.reward_func_names)
         if self._punishment_column is not None:
             withdraw_punishment(rewards, self._punishment_column, everywhere=not self.model.training)
+        count_unscored(self._metrics["train" if self.model.training else "eval"], rewards)
         self._seen_rewards = self._host_rewards = rewards
         if self.model.training and self.sampler is None and self.mask_truncated_completions:
             truncated = self._gather_truncated(completion_ids_list)
@@ -238,6 +264,7 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
 
     def _drop_rows_without_signal(self, batch: dict[str, Any]) -> None:
         """Take unscored, filtered and dead rows out of loss, KL and metrics; `tool_mask` leaves attention alone."""
+        assert self._host_rewards is not None  # by `_calculate_rewards`
         rows = batch["completion_ids"].size(0)
         start = self.accelerator.process_index * rows
         live = ~self._host_rewards[start : start + rows].isnan().all(dim=1)

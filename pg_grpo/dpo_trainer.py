@@ -11,13 +11,18 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
+from dapo_ext.exact_resume import ExactResume
+from dapo_ext.model_card import CardWithConfiguration
 from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
+from dapo_ext.saving_errors import ExplainedSaving
 
-from .dpo_config import PG_LOSS, PGDPOConfig
-from .pair_dataset import keep_trainable_pairs
+from .dpo_config import PGDPOConfig
+from .pair_dataset import keep_trainable_pairs, refuse_no_pairs
 from .pair_loss import PairState, PairTerms
+from .pair_loss_checks import PG_LOSS
 from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 
@@ -26,7 +31,9 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(RefillingRun, DPOTrainer):
+class PGDPOTrainer(
+    CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, RefillingRun, ExactResume, DPOTrainer
+):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -67,6 +74,8 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
     ```
     """
 
+    sampler: PairSelector | None
+    data_collator: Any
     _tag_names = ["trl", "pg-dpo"]  # noqa: RUF012 - the parent's form
     _name = "PG-DPO"
     _paper = {  # noqa: RUF012 - the parent's form
@@ -89,6 +98,7 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             raise refusal(
                 "args", type(args).__name__, "the new fields are missing from it", "pass a pg_grpo.PGDPOConfig"
             )
+        refuse_no_pairs(trl_kwargs.get("train_dataset", trl_args[1] if len(trl_args) > 1 else None))
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
         if self._is_vision_dataset:
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"
@@ -181,6 +191,17 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
         finally:
             self.data_collator = collator
 
+    def _run_fields(self) -> dict[str, Any]:
+        # The host deals out a step's pairs anew, so that only their number matters; refills ask for a multiple of ranks
+        args = self.args
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        fields = {
+            **super()._run_fields(),
+            "pairs_per_step": rows * args.world_size,
+            "dynamic_pairs": args.dynamic_pairs,
+        }
+        return {**fields, "num_processes": args.world_size} if args.dynamic_pairs else fields
+
     def _build_selector(self, args: PGDPOConfig) -> PairSelector:
         dataset = self.train_dataset
         if isinstance(dataset, Dataset):
@@ -200,12 +221,13 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             for name, value in values.items():
                 self._metrics["train"][f"dynamic_pairs/{name}"].append(value)
 
+        assert self.sampler is not None  # dynamic pairs are on
         self.model.eval()
         try:
             pairs = iter(self.sampler.fill([pair for batch in batches for pair in batch], self._score, report))
         finally:
             self.model.train()
-        filled = []
+        filled: list[dict[str, Any]] = []
         for batch in batches:
             chosen = [next(pairs) for _ in batch]
             filled.append(self.data_collator([pair.example for pair in chosen]))

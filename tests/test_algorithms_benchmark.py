@@ -1,4 +1,4 @@
-"""`python -m benchmarks algorithms`: its pairs, its two stages, the arithmetic of its table, and one real run."""
+"""`python -m benchmarks algorithms`: its two stages, the arithmetic of its table, and one real run."""
 
 import json
 import math
@@ -13,58 +13,11 @@ from benchmarks.algorithm_summary import accuracy_at_tokens, summarise
 from benchmarks.algorithms import train
 from benchmarks.comparisons import holm, paired_p_value
 from benchmarks.method_runs import START, MethodSpec, clip_shares, mean_entropy
-from benchmarks.preference_pairs import make_pairs, sample_pairs
 from benchmarks.tables import Campaign
 from dapo_ext import evaluate
 from dapo_ext.playground import make_dataset
 from tests.campaigns import campaign, small  # noqa: F401 - a fixture
 from tests.tiny import build_tokenizer, policy, policy_dir
-
-
-EOS = build_tokenizer().eos_token_id
-
-
-# ---- Pairs ----
-
-
-def test_pairs_join_each_correct_completion_to_a_wrong_one_of_its_group():
-    pairs = make_pairs("1+1=", ["a", "b", "c", "d", "e"], [0, 1, 0, 1, 0], [True] * 5)
-    assert pairs == [
-        {"prompt": "1+1=", "chosen": "b", "rejected": "a"},
-        {"prompt": "1+1=", "chosen": "d", "rejected": "c"},
-    ]
-
-
-def test_a_completion_whose_text_is_not_what_was_sampled_is_in_no_pair():
-    assert make_pairs("1+1=", ["a", "b", "c"], [0, 1, 0], [False, True, True])[0]["rejected"] == "c"
-    assert make_pairs("1+1=", ["a", "b"], [0, 1], [False, True]) == []
-
-
-class EvenLength:
-    """Correct is what has an even number of tokens, EOS included."""
-
-    num_generations = 4
-
-    def __init__(self):
-        self.tokens = 0
-
-    def __call__(self, completions, completion_ids, answer, **kwargs):
-        self.tokens += sum(len(ids) for ids in completion_ids)
-        return [float(len(ids) % 2 == 0) for ids in completion_ids]
-
-
-def test_sampled_pairs_are_of_one_prompt_and_hold_what_was_sampled():
-    tokenizer, prompts, counted = build_tokenizer(), make_dataset("train", 128), EvenLength()
-    pairs = sample_pairs(policy(), tokenizer, prompts, counted, seed=3)
-    assert len(pairs) > 5
-    assert counted.tokens > sum(len(row["chosen"]) + len(row["rejected"]) for row in pairs)
-    for row in pairs:
-        assert row["prompt"] in prompts["prompt"]
-        # With EOS, which the trainers add
-        assert (len(tokenizer(row["chosen"])["input_ids"]) + 1) % 2 == 0
-        assert (len(tokenizer(row["rejected"])["input_ids"]) + 1) % 2 == 1
-    again = sample_pairs(policy(), tokenizer, prompts, EvenLength(), seed=3)
-    assert again.to_list() == pairs.to_list()
 
 
 # ---- The two stages ----

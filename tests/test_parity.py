@@ -57,7 +57,7 @@ def assert_same_run(ours, theirs):
 def test_switched_off_it_is_trl_to_the_bit(tmp_path, options):
     trl_options = {name: value for name, value in options.items() if name != "on_exhausted"}
     assert_same_run(
-        dapo_trainer(tmp_path / "dapo", **ALIGNED, **NEUTRAL, **options),
+        dapo_trainer(tmp_path / "dapo", **ALIGNED, **NEUTRAL, **trl_options),
         lambda: trl_trainer(tmp_path / "trl", **ALIGNED, **trl_options),
     )
 

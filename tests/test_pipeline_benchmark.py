@@ -49,7 +49,7 @@ def test_a_policy_that_is_sharper_but_not_wider_is_told_as_such():
 @pytest.fixture
 def few_pairs(monkeypatch):
     monkeypatch.setattr(reward_model, "CountedReward", OddLengths)
-    monkeypatch.setattr(reward_model, "PROMPTS", 24)
+    monkeypatch.setattr(pipeline, "PROMPTS_PER_UPDATE", 3)
     monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 8)
     monkeypatch.setattr(reward_model, "EPOCHS", 8)
 
@@ -64,11 +64,10 @@ class LowLastDigit(CountedReward):
 
 def test_a_reward_model_learns_what_its_pairs_prefer(few_pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(reward_model, "CountedReward", LowLastDigit)
-    monkeypatch.setattr(reward_model, "PROMPTS", 256)
     monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 128)
     monkeypatch.setattr(reward_model, "EPOCHS", 15)
     monkeypatch.setattr(reward_model, "LEARNING_RATE", 1e-2)
-    model = reward_model.train_reward_model(policy_dir().name, WORLDS["playground"], 0, tmp_path)
+    model = reward_model.train_reward_model(policy_dir().name, WORLDS["playground"], 0, tmp_path, 256)
     assert model.figures["pairs"] > 30
     assert model.figures["pair_tokens"] > 256 * 8
     assert model.figures["reward_model_accuracy"] > 0.75  # of some 50 pairs: chance is .5, with a deviation of .07

@@ -308,6 +308,25 @@ class TestWarmStart:
         assert "seed is" not in str(e.value)
         assert "Choose another output_dir" in str(e.value)
 
+    def test_max_terms_bounds_the_curriculum(self, tmp_path, monkeypatch):
+        drawn = []
+
+        def draw(rng, split, terms):
+            drawn.append(terms)
+            return draw_prompt(rng, split, terms)
+
+        monkeypatch.setattr(warm_start_module, "draw_prompt", draw)
+        path = warm_start(tmp_path / "start", steps=4, max_terms=4)  # a step of 2..3 terms, one of 2..5, two of 2..10
+        assert [max(drawn[i : i + 64]) for i in range(0, 256, 64)] == [3, 4, 4, 4]
+        with pytest.raises(ValueError, match="max_terms is 4 there and 10 here"):
+            warm_start(path, steps=4)
+        with pytest.raises(ValueError, match="max_terms=1 leaves no sum"):
+            warm_start(tmp_path / "none", steps=1, max_terms=1)
+        # A directory from before there was such a setting went up to all ten
+        settings = path / "warm_start.json"
+        settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "max_terms"}))
+        assert warm_start(path, steps=4) == path
+
     def test_foreign_directory_is_refused_and_left_alone(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("mine")
         with pytest.raises(ValueError, match="is not a warm start"):
@@ -380,16 +399,20 @@ class TestWarmStart:
             assert row == [-100] * start + ids[start:end] + [-100] * (len(ids) - end)
             assert set(ids[end:]) <= {tokenizer.pad_token_id}
 
-    def test_another_policy_is_warmed_up_by_its_own_curriculum_and_told_apart(self, tmp_path):
+    def test_another_policy_is_warmed_up_on_longer_sums_and_told_apart(self, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(warm_start_module, "draw_prompt", lambda *a: drawn.append(a[2]) or draw_prompt(*a))
         larger = {"hidden_size": 32, "num_hidden_layers": 1, "max_length": 640}
-        options = {"steps": 2, "policy": larger, "curriculum": ((0.5, 3), (1.0, 40)), "learning_rate": 1e-3}
+        options = {"steps": 2, "policy": larger, "max_terms": 40, "learning_rate": 1e-3}
         path = warm_start(tmp_path / "start", **options)
         model = AutoModelForCausalLM.from_pretrained(path)
+        assert max(drawn[:64]) <= 3
+        assert max(drawn[64:]) > 10
         assert (model.config.hidden_size, model.config.max_position_embeddings) == (32, 640)
         assert AutoTokenizer.from_pretrained(path).model_max_length == 640
         assert warm_start(path, **options, on_step=lambda *_: pytest.fail("trained again")) == path
-        with pytest.raises(ValueError, match="curriculum is"):
-            warm_start(path, **{**options, "curriculum": ((1.0, 40),)})
+        with pytest.raises(ValueError, match="policy is"):
+            warm_start(path, **{**options, "policy": {**larger, "hidden_size": 48}})
 
     def test_no_steps_is_an_error(self, tmp_path):
         with pytest.raises(ValueError, match="steps=0"):

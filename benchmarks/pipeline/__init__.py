@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer, RewardConfig
 from benchmarks.method_runs import START, MethodSpec, train_method
 from benchmarks.methods import Method, on_policy
 from benchmarks.paired import by_seed
-from benchmarks.pipeline.reward_model import LearnedReward, reward_settings, train_reward_model
+from benchmarks.pipeline.reward_model import PROMPTS_PER_UPDATE, LearnedReward, reward_settings, train_reward_model
 from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL, summarise
 from benchmarks.results import write_result
 from benchmarks.tables import Campaign, Preset, planned_configs, run_table
@@ -52,7 +52,8 @@ def train(spec: MethodSpec, start: Path) -> dict[str, Any]:
             steps = spec.steps * (TIMES if spec.row == LONG else 1)
             return train_method(method, dataclasses.replace(spec, steps=steps), start)
         if spec.row == WITH_REWARD_MODEL:
-            model = train_reward_model(start, spec.where, spec.seed, Path(directory))
+            prompts = PROMPTS_PER_UPDATE * spec.steps
+            model = train_reward_model(start, spec.where, spec.seed, Path(directory), prompts)
             made = train_method(method, spec, start, reward=lambda counted: LearnedReward(model, counted))
             return made | model.figures
         return train_method(method, spec, start)

@@ -10,13 +10,12 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.utils import pad
 
 from benchmarks.counted_reward import CountedReward
-from benchmarks.method_runs import TRAINING_PROMPTS, load_policy, quiet
+from benchmarks.method_runs import load_policy, own_pairs, quiet
 from benchmarks.methods import NUM_GENERATIONS, offline
-from benchmarks.preference_pairs import sample_pairs
 from benchmarks.worlds import World, device
 
 
-PROMPTS = 1024  # each sampled 8 times; of every group as many pairs as it has of the rarer kind
+PROMPTS_PER_UPDATE = 24  # of the RL that follows; each is sampled 8 times
 HELD_OUT_PROMPTS = 128  # whose pairs the reward model is judged by
 PAIRS_PER_UPDATE = 32
 EPOCHS = 3
@@ -69,16 +68,15 @@ def reward_settings(world: World) -> dict[str, Any]:
     return {**settings, "disable_dropout": True, **world.settings}
 
 
-def train_reward_model(start: Path, world: World, seed: int, directory: Path) -> RewardModel:
-    """Sample pairs from the policy at `start`, and train a copy of it to put them in order."""
+def train_reward_model(start: Path, world: World, seed: int, directory: Path, prompts: int) -> RewardModel:
+    """Sample pairs for so many prompts from the policy at `start`, and train a copy of it to put them in order."""
     quiet()
     tokenizer = AutoTokenizer.from_pretrained(start)
     counted = CountedReward(NUM_GENERATIONS)
     policy = load_policy(start, world)
-    prompts = world.dataset("train", TRAINING_PROMPTS, seed).select(range(PROMPTS))
-    pairs = sample_pairs(policy, tokenizer, prompts, counted, seed, world)
+    pairs = own_pairs(policy, tokenizer, world.dataset("train", prompts, seed), counted, seed, world)
     judged = world.dataset("tuning", HELD_OUT_PROMPTS, seed)
-    held_out = sample_pairs(policy, tokenizer, judged, CountedReward(NUM_GENERATIONS), seed, world)
+    held_out = own_pairs(policy, tokenizer, judged, CountedReward(NUM_GENERATIONS), seed, world)
     model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1)
     trainer = RewardTrainer(
         model=model,
