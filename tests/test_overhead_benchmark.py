@@ -9,7 +9,7 @@ from benchmarks import overhead, report
 from benchmarks.overhead import Preset, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import _peak
-from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIRS, SAME_WORK, TRL, make_pairs, make_prompts
+from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIRS, SAME_WORK, TRL, Row, make_pairs, make_prompts
 from benchmarks.playground_runs import OutOfTime
 from tests.tiny import SMALL
 
@@ -46,8 +46,10 @@ def test_a_trainer_that_fails_ends_the_measurement_instead_of_hanging(monkeypatc
 
 
 def test_features_pairs_and_growth_are_measured_and_shown(tmp_path, monkeypatch):
+    dataset = Row.dataset
+    monkeypatch.setattr(Row, "dataset", lambda self, seed, size: dataset(self, seed, 64))
     monkeypatch.setattr(turns, "WARM_UP_STEPS", 0)
-    monkeypatch.setattr(overhead, "FEATURES", {name: FEATURES[name] for name in (TRL, "all", "pg-ratio")})
+    monkeypatch.setattr(overhead, "FEATURES", {name: FEATURES[name] for name in (TRL, "all")})
     none = {"groups": (), "batches": (), "pools": (), "ranks": ()}
     preset = Preset(1, 1, 1, {"lengths": (4, 6), **none}, policy=SMALL, layout=TINY)
     monkeypatch.setitem(overhead.PRESETS, "quick", preset)

@@ -88,7 +88,7 @@ def warm_start(
     if max_terms < 2:
         raise ValueError(f"max_terms={max_terms} leaves no sum. Pass at least 2.")
     output_dir = Path(output_dir)
-    settings = {
+    settings: dict[str, Any] = {
         "seed": seed,
         "steps": steps,
         "redo_rate": redo_rate,
