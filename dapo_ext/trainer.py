@@ -276,9 +276,10 @@ class DAPOTrainer(
     def _prepare_inputs(self, generation_batch):
         previous = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is not previous:
+        buffered = self._buffered_inputs
+        if buffered is not None and buffered is not previous:
             set_denominators(
-                self._buffered_inputs,
+                buffered,
                 self.args.gradient_accumulation_steps,
                 self.accelerator.num_processes,
                 lambda counts: self.accelerator.reduce(counts, reduction="sum"),
