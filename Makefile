@@ -1,11 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-upstream lint format docs notebooks clean
+.PHONY: help demo test test-long test-upstream bench lint format docs notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
 UPSTREAM := .venv-upstream
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# `make bench SEEDS=4 BENCH_OUT=benchmarks/results/quick` makes the results that others are checked against
+BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead
+SEEDS ?= 1
+BENCH_OUT ?= runs/bench
 # One thread per process is fastest for policies this small; the tests use one process per core.
 export OMP_NUM_THREADS ?= 1
 
@@ -17,6 +21,13 @@ demo: $(INSTALLED)  ## warm start, DAPO training and a picture, offline, in at m
 
 test: $(INSTALLED)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: $(INSTALLED)  ## the quick benchmarks, and whether they lie where the committed ones predict them
+	@set -e; for name in $(BENCHMARKS); do \
+	  if [ $$name = overhead ]; then options=; else options="--jobs 2"; fi; \
+	  $(BIN)/python -m benchmarks $$name --preset quick --seeds $(SEEDS) $$options --out $(BENCH_OUT)/$$name.json; \
+	done
+	$(BIN)/python -m benchmarks check --fresh $(BENCH_OUT)
 
 test-long: $(INSTALLED)  ## kill runs at random moments, resume them, and compare: at most 40 minutes
 	$(BIN)/python -m tests.kill_campaign
