@@ -1,23 +1,48 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs notebooks clean
+.PHONY: help demo test test-long test-upstream bench lint format docs notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
+UPSTREAM := .venv-upstream
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.plots dapo_ext.comparison_plots dapo_ext.run_log \
 	pg_grpo pg_grpo.ratio pg_grpo.pair_loss pg_grpo.pairwise
+# `make bench SEEDS=4 BENCH_OUT=benchmarks/results/quick` makes the results that others are checked against
+BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead
+SEEDS ?= 1
+BENCH_OUT ?= runs/bench
 # One thread per process is fastest for policies this small; the tests use one process per core.
 export OMP_NUM_THREADS ?= 1
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(INSTALLED)  ## warm start, DAPO training and a picture, offline, in at most five minutes
 	$(BIN)/pg-grpo demo --output-dir runs/demo
 
 test: $(INSTALLED)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: $(INSTALLED)  ## the quick benchmarks, and whether they lie where the committed ones predict them
+	@set -e; for name in $(BENCHMARKS); do \
+	  if [ $$name = overhead ]; then options=; else options="--jobs 2"; fi; \
+	  $(BIN)/python -m benchmarks $$name --preset quick --seeds $(SEEDS) $$options --out $(BENCH_OUT)/$$name.json; \
+	done
+	$(BIN)/python -m benchmarks check --fresh $(BENCH_OUT)
+
+test-long: $(INSTALLED)  ## kill runs at random moments, resume them, and compare: at most 40 minutes
+	$(BIN)/python -m tests.kill_campaign
+
+# A venv of its own, anew each time, in which the newest TRL replaces the one that pyproject.toml allows.
+test-upstream:  ## the test suite against the newest release of TRL; what fails is printed and fails nothing
+	$(PYTHON) -m venv --clear $(UPSTREAM)
+	$(UPSTREAM)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(UPSTREAM)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(UPSTREAM)/bin/python -m pip install --quiet --upgrade trl transformers
+	@$(UPSTREAM)/bin/python -m pip list 2>/dev/null | grep -E '^(trl|transformers|accelerate|torch) '
+	@$(UPSTREAM)/bin/python -m pytest -n 2 --dist loadgroup -rfE --tb=line \
+		|| echo "The suite does not pass with these versions: CONTRIBUTING.md, 'When TRL has a new minor version'."
 
 lint: $(INSTALLED)  ## ruff check and format check, mypy
 	$(BIN)/ruff check .
@@ -34,8 +59,8 @@ docs: $(INSTALLED)  ## the API reference, from the docstrings, in build/api
 notebooks: $(INSTALLED)  ## execute the notebooks in smoke mode and store their outputs
 	$(BIN)/python -m notebooks.execute
 
-clean:  ## remove the environment, the API reference and the runs
-	rm -rf $(VENV) build runs
+clean:  ## remove the environments, the API reference and the runs
+	rm -rf $(VENV) $(UPSTREAM) build runs
 
 # torch goes first and pinned, so that nothing else decides which build of it is taken.
 $(INSTALLED): pyproject.toml constraints.txt

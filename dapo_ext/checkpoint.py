@@ -1,8 +1,6 @@
 """Dynamic sampling's state beside the host's in a checkpoint, in open formats: JSON, safetensors, Parquet."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import pyarrow.parquet
 from accelerate.logging import get_logger
 from datasets import Dataset, Features
 from safetensors.numpy import load_file, save_file
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .whole_files import write_whole
 
 
 logger = get_logger(__name__)
@@ -35,19 +34,18 @@ class SamplingState:
     waiting_examples: list[dict[str, Any]] = field(default_factory=list)  # dataset rows
 
 
-def save_state(output_dir: str, global_step: int, state: SamplingState, features: Features | None) -> None:
+def save_state(folder: Path, state: SamplingState, features: Features | None) -> None:
     """
-    Write the state into the checkpoint of `global_step`, each file whole or not at all, the JSON last.
+    Write the state into a checkpoint, each file whole or not at all, the JSON last.
 
     Args:
-        output_dir (`str`), global_step (`int`):
-            The run's folder and the checkpoint's number.
+        folder (`Path`):
+            The checkpoint.
         state ([`SamplingState`]):
             What is written.
         features (`Features` or `None`):
             Column types of the training dataset, so that its rows come back exactly; inferred if `None`.
     """
-    folder = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{global_step}"
     waiting, arrays = state.waiting, dict(state.arrays)
     if waiting is not None:
         try:
@@ -62,12 +60,12 @@ def save_state(output_dir: str, global_step: int, state: SamplingState, features
             waiting = None
         else:
             arrays.update({WAITING + name: array for name, array in state.waiting_arrays.items()})
-            _write_whole(folder / EXAMPLES_FILE, lambda path: pyarrow.parquet.write_table(table, path))
+            write_whole(folder / EXAMPLES_FILE, lambda path: pyarrow.parquet.write_table(table, path))
     # Contiguous copies: safetensors writes the memory as it lies
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    _write_whole(folder / ARRAYS_FILE, lambda path: save_file(arrays, path))
+    write_whole(folder / ARRAYS_FILE, lambda path: save_file(arrays, path))
     values = {**state.values, "waiting": waiting}
-    _write_whole(folder / STATE_FILE, lambda path: path.write_text(json.dumps(values, indent=2)))
+    write_whole(folder / STATE_FILE, lambda path: path.write_text(json.dumps(values, indent=2)))
 
 
 def load_state(checkpoint: str) -> SamplingState | None:
@@ -103,9 +101,3 @@ def _table(examples: list[dict[str, Any]], features: Features | None) -> pyarrow
     else:
         features = None
     return Dataset.from_list(examples, features=features).data.table
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    write(partial)
-    os.replace(partial, path)

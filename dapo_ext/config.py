@@ -1,21 +1,14 @@
 """DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and thirteen fields."""
 
-import math
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .refusal import refusal
-from .selection_checks import check_selection
+from .objective_checks import check_objective
+from .precision import settle_cpu_precision
+from .punishment_checks import check_punishment
+from .selection_checks import check_sampling, check_selection
 from .token_weight_checks import check_weighting
-
-
-# Loss types whose per-token terms are clipped between 1 - epsilon and 1 + epsilon_high.
-CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
-# Loss types that average over the rows of a micro-batch, so that a dead row would dilute them.
-ROW_MEAN_LOSSES = ("grpo", "dr_grpo", "sapo", "luspo")
-# Keys of `generation_kwargs` that would move the length limit without the punishment knowing.
-LENGTH_LIMIT_KEYS = ("max_new_tokens", "max_length", "max_tokens")
 
 
 @dataclass
@@ -187,124 +180,10 @@ class DAPOConfig(GRPOConfig):
         return int(self.soft_overlong_cache)
 
     def __post_init__(self):
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
-        self._refuse_sampling_values()
-        self._refuse_punishment_values()
-        self._refuse_objective_combinations()
+        check_sampling(self)
+        check_punishment(self)
+        check_objective(self)
         check_selection(self)
         check_weighting(self)
-
-    def _refuse_sampling_values(self):
-        if self.filter_rewards is not None and not self.filter_rewards:
-            raise refusal(
-                "filter_rewards",
-                self.filter_rewards,
-                "no reward function would be left to decide",
-                "name at least one reward function, or leave it None for all of them",
-            )
-        if not (math.isfinite(self.filter_tolerance) and self.filter_tolerance >= 0):
-            raise refusal(
-                "filter_tolerance",
-                self.filter_tolerance,
-                "it is compared with max - min of a group's rewards, which is never negative",
-                "give a finite number of at least 0, such as 1e-6",
-            )
-        if not (math.isfinite(self.generation_budget) and self.generation_budget >= 1):
-            raise refusal(
-                "generation_budget",
-                self.generation_budget,
-                "it is a multiple of the batch's groups and the first round generates the batch once",
-                "give a finite number of at least 1.0; the paper's run allows about 10",
-            )
-        if self.on_exhausted not in ("shrink", "raise"):
-            raise refusal(
-                "on_exhausted",
-                self.on_exhausted,
-                "there is no such policy",
-                "choose 'shrink' or 'raise'",
-            )
-
-    def _refuse_punishment_values(self):
-        cache, limit = self.soft_overlong_cache, self.max_completion_length
-        if not (math.isfinite(cache) and cache >= 0):
-            raise refusal(
-                "soft_overlong_cache", cache, "a length cannot be negative or infinite", "give 0 to turn it off"
-            )
-        if cache >= 1 and cache != int(cache):
-            raise refusal(
-                "soft_overlong_cache",
-                cache,
-                "from 1 on it is a number of tokens",
-                "give a whole number, or a fraction below 1",
-            )
-        if cache > 0 and not 1 <= self.soft_overlong_tokens <= limit:
-            raise refusal(
-                "soft_overlong_cache",
-                cache,
-                f"it comes to {self.soft_overlong_tokens} tokens where max_completion_length is {limit}",
-                f"choose between 1 and {limit} tokens, or 0 for no punishment",
-            )
-        if not (math.isfinite(self.soft_overlong_weight) and self.soft_overlong_weight >= 0):
-            raise refusal(
-                "soft_overlong_weight",
-                self.soft_overlong_weight,
-                "a negative weight would reward overlong completions",
-                "give a finite number of at least 0",
-            )
-        if cache > 0 and self.multi_objective_aggregation == "normalize_then_sum":
-            raise refusal(
-                "multi_objective_aggregation",
-                self.multi_objective_aggregation,
-                "it would give the overlong punishment the full weight of a normalised reward",
-                "set soft_overlong_cache=0, or multi_objective_aggregation='sum_then_normalize'",
-            )
-        moved = [key for key in LENGTH_LIMIT_KEYS if key in (self.generation_kwargs or {})]
-        if cache > 0 and moved:
-            raise refusal(
-                "generation_kwargs",
-                self.generation_kwargs,
-                f"`{moved[0]}` moves the length limit that the overlong punishment is measured from",
-                "set max_completion_length instead, or soft_overlong_cache=0",
-            )
-
-    def _refuse_objective_combinations(self):
-        if self.steps_per_generation % self.gradient_accumulation_steps != 0:
-            raise refusal(
-                "steps_per_generation",
-                self.steps_per_generation,
-                f"it is no multiple of gradient_accumulation_steps={self.gradient_accumulation_steps}, so an "
-                "optimizer step would span two generations and have no exact token count",
-                "make it a multiple of gradient_accumulation_steps",
-            )
-        epsilon_high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        if self.loss_type in CLIPPED_LOSSES and self.delta is not None and self.delta < 1 + epsilon_high:
-            raise refusal(
-                "delta",
-                self.delta,
-                f"below 1 + epsilon_high = {1 + epsilon_high:g} it cuts completions of positive advantage too",
-                f"choose delta > {1 + epsilon_high:g} (the DAPO run used 10)",
-            )
-        if self.loss_type == "cispo" and epsilon_high < 1:
-            raise refusal(
-                "epsilon_high",
-                epsilon_high,
-                "with loss_type='cispo' it is the largest importance weight itself, not its distance from 1",
-                "set epsilon_high=5.0 as ScaleRL does",
-            )
-        drops_rows = self.mask_truncated_completions or self.dynamic_sampling
-        if self.loss_type == "bnpo" and self.dynamic_sampling and self.on_exhausted == "shrink":
-            raise refusal(
-                "loss_type",
-                self.loss_type,
-                "it averages each micro-batch by itself, so micro-batches left without live rows would dilute it",
-                "use loss_type='dapo', the same mean over the whole optimizer step, or on_exhausted='raise'",
-            )
-        entropy_bonus = self.use_adaptive_entropy or self.entropy_coef != 0
-        if self.loss_type in ROW_MEAN_LOSSES and drops_rows and entropy_bonus:
-            raise refusal(
-                "entropy_coef",
-                self.entropy_coef,
-                f"loss_type={self.loss_type!r} is rescaled to the rows that are left when some are dropped, and the "
-                "entropy bonus must not be",
-                "use loss_type='dapo', or set dynamic_sampling=False and mask_truncated_completions=False",
-            )

@@ -12,7 +12,6 @@ from .group_filter import Verdict, deciding_rewards, judge_groups
 from .group_pool import GroupPool, rank_slice
 from .ledger import Ledger, count_dead
 from .prompt_sources import Examples, PromptSource, RankShare, RoundPrompts
-from .refusal import refusal
 from .rollouts import Round, SampledBatch
 from .surplus import Choice, Surplus, choose_groups
 from .surplus_state import pack_surplus, unpack_surplus
@@ -126,20 +125,8 @@ class DynamicSampler:
         return SamplingState(values, self.prompts.array_state(), *(pack_surplus(self.surplus, rows) if rows else ()))
 
     def load_state(self, state: SamplingState) -> None:
-        """
-        Continue from [`state`].
-
-        Raises:
-            ValueError: when the prompts were selected in another way, or from a dataset of another size.
-        """
+        """Continue from [`state`], of a run with the same prompt selection."""
         values, share = state.values, self.rules.share
-        if values["prompt_selection"] != self.prompts.name:
-            raise refusal(
-                "prompt_selection",
-                self.prompts.name,
-                f"the checkpoint was written with {values['prompt_selection']!r} and knows nothing of the other",
-                "resume as the run began, or start a new run from the checkpoint's weights",
-            )
         self.generation = values["generation"]
         self.prompts.load_state_dict(values["prompts"], state.arrays)
         self.ledger.load_state_dict(values["ledger"])

@@ -21,10 +21,18 @@ COMPLETION_METRICS = (
 )
 
 
+UNSCORED = "rewards/unscored"
+
+
+def count_unscored(metrics: Metrics, rewards_per_func: torch.Tensor) -> None:
+    """Append the share of the completions `(R, F)` that no reward function has scored."""
+    metrics[UNSCORED].append(rewards_per_func.isnan().all(dim=1).float().mean().item())
+
+
 def replace_completion_metrics(metrics: Metrics, generated: Round, rounds: int) -> None:
     """
-    Replace the last `rounds` entries of each `completions/*` metric, one for each round whatever its size, by one entry
-    over all completions.
+    Replace the last `rounds` entries of each `completions/*` metric and of `rewards/unscored`, one for each round
+    whatever its size, by one entry over all completions.
 
     Args:
         metrics (`dict[str, list[float]]`):
@@ -48,6 +56,8 @@ def replace_completion_metrics(metrics: Metrics, generated: Round, rounds: int) 
     )
     for name, value in zip(COMPLETION_METRICS, values, strict=True):
         metrics[name][-rounds:] = [value.item()]
+    del metrics[UNSCORED][-rounds:]
+    count_unscored(metrics, generated.rewards_per_func)
 
 
 def replace_reward_metrics(

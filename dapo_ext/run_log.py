@@ -5,6 +5,11 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from .whole_files import write_whole
+
+
+METRICS_FILE = "metrics.jsonl"  # in a run's output directory
+
 
 class MetricsFile(TrainerCallback):
     """
@@ -23,7 +28,8 @@ class MetricsFile(TrainerCallback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             records = read_metrics(self.path) if self.path.exists() else []
             kept = [record for record in records if record["step"] <= state.global_step and state.global_step > 0]
-            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_whole(self.path, lambda path: path.write_text(text))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
@@ -32,5 +38,6 @@ class MetricsFile(TrainerCallback):
 
 
 def read_metrics(path: str | Path) -> list[dict]:
-    """Records of a [`MetricsFile`], in order."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+    """Records of a [`MetricsFile`], in order; a last line that was cut off by the end of its run is left out."""
+    lines = Path(path).read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

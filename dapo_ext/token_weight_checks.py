@@ -25,7 +25,7 @@ def check_weighting(args) -> None:
             "there is no such weighting",
             "choose 'uniform' or 'entropy', or pass the trainer a token_weight_fn",
         )
-    if args.token_weight_normalization not in NORMALIZATIONS:
+    if args.token_weight_normalization not in tuple(NORMALIZATIONS):
         raise refusal(
             "token_weight_normalization",
             args.token_weight_normalization,

@@ -11,22 +11,44 @@ from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
+from .checked_rewards import CheckedRewards
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
-from .config import ROW_MEAN_LOSSES, DAPOConfig
+from .config import DAPOConfig
 from .denominators import set_denominators
 from .dynamic_sampling import DynamicSampler
-from .host_metrics import replace_completion_metrics, replace_reward_metrics, rescale_sequence_clip_metrics
+from .generation_resume import GenerationResume
+from .host_metrics import (
+    count_unscored,
+    replace_completion_metrics,
+    replace_reward_metrics,
+    rescale_sequence_clip_metrics,
+)
+from .model_card import CardWithConfiguration
+from .objective_checks import ROW_MEAN_LOSSES
 from .old_logps import KeepsOldLogps
+from .prompt_lengths import FittingPrompts
+from .quantized_policy import TrainsQuantizedPolicy
 from .refilling_run import RefillingRun
 from .refusal import refusal
-from .reward_checks import refuse_infinite, withdraw_punishment
+from .reward_checks import withdraw_punishment
 from .rollouts import Round, SampledBatch, make_rows
 from .sampler_setup import build_sampler
+from .saving_errors import ExplainedSaving
 from .token_weighted_trainer import TokenWeightedTrainer
 from .trainer_checks import check_trainer
 
 
-class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
+class DAPOTrainer(
+    CardWithConfiguration,
+    TrainsQuantizedPolicy,
+    ExplainedSaving,
+    RefillingRun,
+    GenerationResume,
+    TokenWeightedTrainer,
+    KeepsOldLogps,
+    FittingPrompts,
+    CheckedRewards,
+):
     """
     Trainer for DAPO (https://huggingface.co/papers/2503.14476): [`~trl.GRPOTrainer`] with dynamic sampling, exact
     token-level loss, overlong filtering that leaves the group's statistics alone, and the soft overlong punishment.
@@ -105,6 +127,8 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
             }"""),
     }
 
+    _replay: SampledBatch | None = None  # what the host's method is to find instead of generating
+
     def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
         if args is None:
             name = model if isinstance(model, str) else get_config_model_id(model.config)
@@ -120,7 +144,6 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
         if args.soft_overlong_tokens:
             self._add_punishment(args)
         self.sampler = build_sampler(self, task_columns) if args.dynamic_sampling else None
-        self._replay: SampledBatch | None = None  # what the host's method is to find instead of generating
         self._seen_rewards: torch.Tensor | None = None  # of the host's batch, as the reward functions gave them
         self._host_rewards: torch.Tensor | None = None  # the same, NaN where a row has no training signal
         self._window_is_empty = False  # whether the current optimizer step has no live row
@@ -223,9 +246,9 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
             self._host_rewards = self._replay.rewards_per_func
             return self._host_rewards
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        refuse_infinite(rewards, self.reward_func_names)
         if self._punishment_column is not None:
             withdraw_punishment(rewards, self._punishment_column, everywhere=not self.model.training)
+        count_unscored(self._metrics["train" if self.model.training else "eval"], rewards)
         self._seen_rewards = self._host_rewards = rewards
         if self.model.training and self.sampler is None and self.mask_truncated_completions:
             truncated = self._gather_truncated(completion_ids_list)
@@ -253,9 +276,10 @@ class DAPOTrainer(RefillingRun, TokenWeightedTrainer, KeepsOldLogps):
     def _prepare_inputs(self, generation_batch):
         previous = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is not previous:
+        buffered = self._buffered_inputs
+        if buffered is not None and buffered is not previous:
             set_denominators(
-                self._buffered_inputs,
+                buffered,
                 self.args.gradient_accumulation_steps,
                 self.accelerator.num_processes,
                 lambda counts: self.accelerator.reduce(counts, reduction="sum"),

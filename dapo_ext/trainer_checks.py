@@ -3,6 +3,7 @@
 from accelerate.logging import get_logger
 from datasets import Dataset
 
+from .prompt_lengths import check_prompt_lengths
 from .refusal import refusal
 
 
@@ -30,8 +31,27 @@ def check_trainer(trainer) -> None:
             "TRL's soft overlong punishment is among them and would punish twice",
             "remove it, or set soft_overlong_cache=0",
         )
+    _check_dataset(trainer)
     if args.dynamic_sampling:
         _check_sampling(trainer)
+
+
+def _check_dataset(trainer) -> None:
+    dataset, groups = trainer.train_dataset, trainer.args.generation_batch_size // trainer.num_generations
+    rows = len(dataset) if isinstance(dataset, Dataset) else None
+    if rows == 0 or (rows is None and next(iter(dataset), None) is None):
+        raise refusal(
+            "train_dataset", "0 rows", "there are no prompts in it", "pass a dataset with at least one prompt"
+        )
+    if rows is not None and rows < groups:
+        raise refusal(
+            "train_dataset",
+            f"{rows} rows",
+            f"a generation batch takes {groups} prompts and TRL drops incomplete batches, so that none would be left",
+            f"pass at least {groups} rows (datasets.concatenate_datasets repeats them), or lower "
+            "per_device_train_batch_size or steps_per_generation",
+        )
+    check_prompt_lengths(trainer)
 
 
 def _check_sampling(trainer) -> None:
@@ -52,10 +72,6 @@ def _check_sampling(trainer) -> None:
     images = [column for column in IMAGE_COLUMNS if column in columns]
     if images:
         raise refusal("train_dataset", images, reason, remedy)
-    if isinstance(trainer.train_dataset, Dataset) and len(trainer.train_dataset) == 0:
-        raise refusal(
-            "train_dataset", "0 rows", "there are no prompts in it", "pass a dataset with at least one prompt"
-        )
 
 
 def find_deciding_columns(trainer, filter_rewards: list[str] | None, task_columns: list[int]) -> list[int]:

@@ -1,10 +1,12 @@
 """PG-GRPO's configuration: DAPOConfig, the method's defaults, and three fields."""
 
-import math
 from dataclasses import dataclass, field
 
 from dapo_ext import DAPOConfig
 from dapo_ext.refusal import refusal
+from dapo_ext.value_checks import is_number
+
+from .exponent_checks import check_exponent
 
 
 RATIO_LEVELS = ("sequence", "token")
@@ -135,20 +137,7 @@ class PGGRPOConfig(DAPOConfig):
         super().__post_init__()
 
     def _refuse_ratio_values(self):
-        if not (math.isfinite(self.pg_beta) and self.pg_beta > 0):
-            raise refusal(
-                "pg_beta",
-                self.pg_beta,
-                "the ratio exp(pg_beta * log(pi / pi_old)) would not grow with the probability of the completion",
-                "give a finite number above 0, such as 0.1",
-            )
-        if not 0 <= self.pg_length_exponent <= 1:
-            raise refusal(
-                "pg_length_exponent",
-                self.pg_length_exponent,
-                "it runs from the plain sequence ratio (0) to the mean over tokens (1)",
-                "give a number from 0 to 1",
-            )
+        check_exponent(self)
         if self.ratio_level not in RATIO_LEVELS:
             raise refusal("ratio_level", self.ratio_level, "there is no such level", "choose 'sequence' or 'token'")
         if self.ratio_level == "token" and self.pg_length_exponent != 0:
@@ -167,6 +156,9 @@ class PGGRPOConfig(DAPOConfig):
             )
 
     def _refuse_other_ratios(self):
+        if not (is_number(self.beta) and self.beta >= 0):
+            reason = "a negative KL term would drive the policy away from the original one"
+            raise refusal("beta", self.beta, reason, "give a finite number of at least 0; 0 is no KL term")
         if self.loss_type not in RATIO_LOSSES:
             raise refusal(
                 "loss_type",

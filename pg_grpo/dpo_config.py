@@ -1,21 +1,16 @@
 """PG-DPO's configuration: TRL's DPOConfig, the offline PG loss as its loss type, and eight fields."""
 
-import math
 from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from dapo_ext.precision import settle_cpu_precision
 from dapo_ext.refusal import refusal
+from dapo_ext.value_checks import check_flags, check_unread, is_number
 
+from .exponent_checks import check_exponent
 from .pair_loss import PairObjective
-
-
-# Name of the offline PG loss among TRL's loss types.
-PG_LOSS = "pg"
-# TRL's loss types that read `label_smoothing`.
-SMOOTHED_LOSSES = {"exo_pair", "robust", "aot", "aot_unpaired"}
-DEFAULT_F_ALPHA = DPOConfig.f_alpha_divergence_coef
-DEFAULT_DISCOPOP_TAU = DPOConfig.discopop_tau
+from .pair_loss_checks import PG_LOSS, check_losses
 
 
 @dataclass
@@ -128,28 +123,18 @@ class PGDPOConfig(DPOConfig):
         self._refuse_ratio_values()
         if self.beta is None:
             self.beta = self.pg_beta
+        self.bf16 = settle_cpu_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         self._refuse_clip_values()
-        self._refuse_other_losses()
-        self._refuse_options_of_other_losses()
+        check_losses(self)
+        self._refuse_budget()
         if self.dynamic_pairs:
             self._refuse_with_dynamic_pairs()
+        else:
+            check_unread(self, ("pair_budget",), "dynamic_pairs")
 
     def _refuse_ratio_values(self):
-        if not (math.isfinite(self.pg_beta) and self.pg_beta > 0):
-            raise refusal(
-                "pg_beta",
-                self.pg_beta,
-                "the ratio exp(pg_beta * D) must grow with the policy's probability",
-                "give a finite number above 0, such as 0.1",
-            )
-        if not 0 <= self.pg_length_exponent <= 1:
-            raise refusal(
-                "pg_length_exponent",
-                self.pg_length_exponent,
-                "0 is the sum over a completion, 1 its mean, and the family lies between them",
-                "give a number from 0 to 1",
-            )
+        check_exponent(self)
         if self.beta is not None and self.beta != self.pg_beta:
             raise refusal(
                 "beta",
@@ -161,14 +146,14 @@ class PGDPOConfig(DPOConfig):
     def _refuse_clip_values(self):
         for name in ("epsilon", "epsilon_high"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if not (is_number(value) and value > 0) and (name == "epsilon" or value is not None):
                 raise refusal(
                     name,
                     value,
                     "at the reference every ratio is 1, and without room around 1 no pair would ever pull",
                     "give a finite number above 0, such as 0.2",
                 )
-        if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 1):
+        if self.delta is not None and not (is_number(self.delta) and self.delta > 1):
             raise refusal(
                 "delta",
                 self.delta,
@@ -180,76 +165,18 @@ class PGDPOConfig(DPOConfig):
                 "pg_aggregation", self.pg_aggregation, "there is no such mean", "choose 'sequence' or 'token'"
             )
 
-    def _refuse_other_losses(self):
-        if self.loss_type.count(PG_LOSS) != 1:
-            raise refusal(
-                "loss_type",
-                self.loss_type,
-                "the offline PG loss must be among the loss types once",
-                "add 'pg', or use trl.DPOTrainer for TRL's losses alone",
-            )
-        weight = 1.0 if self.loss_weights is None else self.loss_weights[self.loss_type.index(PG_LOSS)]
-        if not (math.isfinite(weight) and weight > 0):
-            raise refusal(
-                "loss_weights",
-                self.loss_weights,
-                f"the weight of 'pg' is {weight!r}, which would turn the loss off or around",
-                "give it a finite weight above 0",
-            )
-
-    def _refuse_options_of_other_losses(self):
-        if self.ld_alpha is not None:
-            raise refusal(
-                "ld_alpha",
-                self.ld_alpha,
-                "it weights the tokens of a log-ratio, which would be no ratio of probabilities any more",
-                "leave it None; pg_length_exponent is this loss's own control of length",
-            )
-        if self.f_divergence_type != "reverse_kl":
-            raise refusal(
-                "f_divergence_type",
-                self.f_divergence_type,
-                "the ratio is the exponential of the reverse-KL implicit reward",
-                "leave it 'reverse_kl'",
-            )
-        if self.f_alpha_divergence_coef != DEFAULT_F_ALPHA:
-            raise refusal(
-                "f_alpha_divergence_coef",
-                self.f_alpha_divergence_coef,
-                "only f_divergence_type='alpha_divergence' reads it",
-                "leave it at its default",
-            )
-        if self.use_weighting:
-            raise refusal(
-                "use_weighting",
-                self.use_weighting,
-                "it weights TRL's losses by how likely the policy is to write the pair, and would not reach 'pg'",
-                "leave it False",
-            )
-        if self.label_smoothing != 0 and not SMOOTHED_LOSSES & set(self.loss_type):
-            raise refusal(
-                "label_smoothing",
-                self.label_smoothing,
-                f"none of loss_type={self.loss_type} reads it",
-                "leave it 0, or add one of " + ", ".join(sorted(SMOOTHED_LOSSES)),
-            )
-        if self.discopop_tau != DEFAULT_DISCOPOP_TAU and "discopop" not in self.loss_type:
-            raise refusal(
-                "discopop_tau",
-                self.discopop_tau,
-                f"none of loss_type={self.loss_type} reads it",
-                "leave it at its default, or add 'discopop'",
-            )
-
-    def _refuse_with_dynamic_pairs(self):
-        remedy = "set dynamic_pairs=False to use it"
-        if not (math.isfinite(self.pair_budget) and self.pair_budget >= 1):
+    def _refuse_budget(self):
+        check_flags(self, ("dynamic_pairs",))
+        if not (is_number(self.pair_budget) and self.pair_budget >= 1):
             raise refusal(
                 "pair_budget",
                 self.pair_budget,
                 "it is a multiple of the step's pairs, which are scored once to begin with",
                 "give a finite number of at least 1.0",
             )
+
+    def _refuse_with_dynamic_pairs(self):
+        remedy = "set dynamic_pairs=False to use it"
         if self.loss_type != [PG_LOSS]:
             reason = "pairs that 'pg' has done with still have a gradient under the other losses"
             raise refusal("loss_type", self.loss_type, reason, remedy)

@@ -11,13 +11,18 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
+from dapo_ext.exact_resume import ExactResume
+from dapo_ext.model_card import CardWithConfiguration
 from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refilling_run import RefillingRun
 from dapo_ext.refusal import refusal
+from dapo_ext.saving_errors import ExplainedSaving
 
-from .dpo_config import PG_LOSS, PGDPOConfig
-from .pair_dataset import keep_trainable_pairs
+from .dpo_config import PGDPOConfig
+from .pair_dataset import keep_trainable_pairs, refuse_no_pairs
 from .pair_loss import PairState, PairTerms
+from .pair_loss_checks import PG_LOSS
 from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 
@@ -26,7 +31,9 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(RefillingRun, DPOTrainer):
+class PGDPOTrainer(
+    CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, RefillingRun, ExactResume, DPOTrainer
+):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -91,6 +98,7 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             raise refusal(
                 "args", type(args).__name__, "the new fields are missing from it", "pass a pg_grpo.PGDPOConfig"
             )
+        refuse_no_pairs(trl_kwargs.get("train_dataset", trl_args[1] if len(trl_args) > 1 else None))
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
         if self._is_vision_dataset:
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"
@@ -182,6 +190,17 @@ class PGDPOTrainer(RefillingRun, DPOTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = collator
+
+    def _run_fields(self) -> dict[str, Any]:
+        # The host deals out a step's pairs anew, so that only their number matters; refills ask for a multiple of ranks
+        args = self.args
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        fields = {
+            **super()._run_fields(),
+            "pairs_per_step": rows * args.world_size,
+            "dynamic_pairs": args.dynamic_pairs,
+        }
+        return {**fields, "num_processes": args.world_size} if args.dynamic_pairs else fields
 
     def _build_selector(self, args: PGDPOConfig) -> PairSelector:
         dataset = self.train_dataset

@@ -12,6 +12,17 @@ from dapo_ext.refusal import refusal
 logger = get_logger(__name__)
 
 
+def refuse_no_pairs(dataset: Dataset | IterableDataset | None) -> None:
+    """
+    Refuse a training dataset without a single pair, before the host looks at its first one.
+
+    Raises:
+        ValueError: naming the argument, its value, the reason and the remedy.
+    """
+    if isinstance(dataset, Dataset | IterableDataset) and next(iter(dataset), None) is None:
+        raise refusal("train_dataset", "0 rows", "there are no pairs in it", "pass a dataset with at least one pair")
+
+
 def trained_tokens(
     prompt_ids: list[int], completion_ids: list[int], max_length: int | None, truncation_mode: str
 ) -> tuple[list[int], int]:

@@ -13,10 +13,10 @@ from trl.rewards import get_soft_overlong_punishment
 from trl.trainer import grpo_trainer
 
 from dapo_ext import DAPOConfig, DAPOTrainer
-from dapo_ext.config import CLIPPED_LOSSES, ROW_MEAN_LOSSES
 from dapo_ext.host_metrics import COMPLETION_METRICS
+from dapo_ext.objective_checks import CLIPPED_LOSSES, ROW_MEAN_LOSSES
 from dapo_ext.old_logps import KeepsOldLogps
-from tests.test_config import REFUSED
+from tests.refusal_cases import DAPO
 from tests.test_parity import OBJECTIVE_OPTIONS
 from tests.tiny import DEFAULTS, _build, distinct, prompts
 
@@ -206,7 +206,7 @@ def test_every_field_of_the_host_is_accounted_for():
     """A field that TRL adds fails here until someone has decided whether it is honoured or refused."""
     added = {f.name for f in dataclasses.fields(GRPOConfig)} - {f.name for f in dataclasses.fields(TrainingArguments)}
     by_parity = {name for options in OBJECTIVE_OPTIONS for name in options} | set(DEFAULTS)
-    refused = {name for changes, _ in REFUSED for name in changes}
+    refused = {name for changes, _ in DAPO for name in changes}
     host = set().union(*HOST_FIELDS.values())
     redefined = {"mask_truncated_completions"}  # tests/test_overlong.py
     vllm = {name for name in added if name.startswith("vllm_")} | {"use_vllm"}  # generation stays the host's

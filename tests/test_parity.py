@@ -57,7 +57,7 @@ def assert_same_run(ours, theirs):
 def test_switched_off_it_is_trl_to_the_bit(tmp_path, options):
     trl_options = {name: value for name, value in options.items() if name != "on_exhausted"}
     assert_same_run(
-        dapo_trainer(tmp_path / "dapo", **ALIGNED, **NEUTRAL, **options),
+        dapo_trainer(tmp_path / "dapo", **ALIGNED, **NEUTRAL, **trl_options),
         lambda: trl_trainer(tmp_path / "trl", **ALIGNED, **trl_options),
     )
 
@@ -80,7 +80,8 @@ def test_the_options_above_do_change_the_result(tmp_path):
     plain.train()
     same = []
     for options in OBJECTIVE_OPTIONS[1:]:
-        other = dapo_trainer(tmp_path / "other", **ALIGNED, **{**NEUTRAL, **options})
+        trl_options = {name: value for name, value in options.items() if name != "on_exhausted"}
+        other = dapo_trainer(tmp_path / "other", **ALIGNED, **{**NEUTRAL, **trl_options})
         other.train()
         if torch.equal(weights(plain), weights(other)):
             same.append(options)

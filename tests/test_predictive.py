@@ -217,5 +217,5 @@ class TestRefusals:
     def test_a_checkpoint_of_the_other_selection(self, tmp_path):
         dapo_trainer(tmp_path / "a", max_steps=2, save_strategy="steps", save_steps=2).train()
         other = dapo_trainer(tmp_path / "b", max_steps=4, **PREDICTIVE)
-        with refused("prompt_selection"):
+        with refused("resume_from_checkpoint"):
             other.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))

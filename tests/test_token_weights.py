@@ -13,7 +13,8 @@ from trl import GRPOTrainer
 from dapo_ext.token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
 from tests.loss_reference import MAX_LENGTH, Objective, assert_matches, first_step, random_case, reference_step
 from tests.pg_tiny import LAYOUT, pg_trainer
-from tests.tiny import NEUTRAL, dapo_config, dapo_trainer, logged, policy_dir, prompts, weights
+from tests.refusal_cases import WEIGHTING
+from tests.tiny import NEUTRAL, dapo_trainer, logged, policy_dir, prompts, weights
 
 
 PLAIN = {**LAYOUT, **NEUTRAL}
@@ -340,33 +341,14 @@ def test_evaluation_is_not_weighted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"token_weighting": "attention"}, "token_weighting"),
-        ({"token_weight_normalization": "group"}, "token_weight_normalization"),
-        ({"token_weighting": "entropy", **COMPLETION}, "loss_type"),
-        ({"token_weighting": "entropy", "loss_type": "grpo"}, "loss_type"),
-        ({"token_weighting": "entropy", "loss_type": "sapo"}, "loss_type"),
-        ({"token_weighting": "entropy", "loss_type": "bnpo", "on_exhausted": "raise"}, "loss_type"),
-        ({"token_weighting": "entropy", "loss_type": "luspo"}, "loss_type"),
-        ({"token_weighting": "entropy", "loss_type": "dr_grpo", **COMPLETION}, "loss_type"),
-        (
-            {"token_weighting": "entropy", "loss_type": "grpo", "importance_sampling_level": "sequence", **COMPLETION},
-            "token_weight_normalization",
-        ),
-    ],
-    ids=str,
+    ("changes", "field"), [case for case in WEIGHTING if case[0].get("token_weighting") == "entropy"], ids=str
 )
-def test_what_cannot_be_honoured_is_refused(tmp_path, changes, field):
-    refused = pytest.raises(ValueError, match=rf"`{field}=.*` is refused: .*\. Remedy: .*\.")
-    with refused:
-        dapo_config(tmp_path, **changes)
-    if changes.get("token_weighting") == "entropy":
-        # A function is known to the trainer alone
-        with refused:
-            dapo_trainer(
-                tmp_path, trainer_args={"token_weight_fn": row_dependent}, **{**changes, "token_weighting": "uniform"}
-            )
+def test_a_function_is_refused_with_the_same_losses(tmp_path, changes, field):
+    """It is known to the trainer alone."""
+    with pytest.raises(ValueError, match=rf"`{field}=.*` is refused: .*\. Remedy: .*\."):
+        dapo_trainer(
+            tmp_path, trainer_args={"token_weight_fn": row_dependent}, **{**changes, "token_weighting": "uniform"}
+        )
 
 
 def test_two_sources_of_weights_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Two gloo ranks with a group that straddles them: in step, equal weights, and the same groups as one rank."""
+"""Two and three gloo ranks with groups that straddle them: in step, equal weights, and the same groups as one rank."""
 
 import json
 import os
@@ -14,18 +14,18 @@ WORKER = Path(__file__).with_name("two_ranks_worker.py")
 pytestmark = pytest.mark.xdist_group("two ranks")
 
 
-def run(output_dir: Path, mode: str, world: int) -> list[dict]:
+def run(output_dir: Path, mode: str, world: int, *arguments: str, timeout: int = 200) -> list[dict]:
     """Train on `world` ranks and return what each of them wrote."""
     launcher = [sys.executable]
     if world > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent.parent)}
     done = subprocess.run(
-        [*launcher, str(WORKER), str(output_dir), mode],
+        [*launcher, str(WORKER), str(output_dir), mode, *arguments],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=timeout,
     )
     if done.returncode:
         own = [line for line in done.stderr.splitlines() if line.startswith("[rank")]  # without the launcher's
@@ -34,7 +34,7 @@ def run(output_dir: Path, mode: str, world: int) -> list[dict]:
 
 
 def assert_in_step(first: dict, second: dict) -> None:
-    assert first["world"] == second["world"] == 2
+    assert first["world"] == second["world"] > 1
     for name in ("weights", "ledger", "state", "arrays", "waiting", "steps", "trained", "stop_reason"):
         assert first[name] == second[name], name
 
@@ -73,3 +73,33 @@ def test_raise_raises_on_both_ranks(tmp_path):
     first, second = run(tmp_path, "raise", 2)
     assert "wanted were informative" in first["error"]
     assert first["error"] == second["error"]
+
+
+ON_ONE_RANK_AND_MORE = [
+    pytest.param("shrink-predictive", "8", (3,)),
+    *(
+        pytest.param(f"{policy}-{selection}", "200", (2, 3), marks=[pytest.mark.long, pytest.mark.timeout(900)])
+        for policy in ("shrink", "raise")
+        for selection in ("uniform", "predictive")
+    ),
+]
+
+
+@pytest.mark.parametrize(("mode", "steps", "worlds"), ON_ONE_RANK_AND_MORE)
+def test_straddling_groups_are_trained_as_on_one_rank(tmp_path, mode, steps, worlds):
+    """Uneven rewards, surplus, both policies at exhaustion, both selections."""
+    (alone,) = run(tmp_path, mode, 1, steps, timeout=800)
+    assert alone["steps"] == int(steps)
+    assert alone["carried"] > 0
+    if mode.startswith("shrink"):
+        assert alone["ledger"]["informative_groups"] < alone["ledger"]["trained_groups"]
+    for world in worlds:
+        ranks = run(tmp_path, mode, world, steps, timeout=800)
+        assert len(ranks) == ranks[0]["world"] == world
+        for rank in ranks[1:]:
+            assert_in_step(ranks[0], rank)
+        for name in ("trained", "ledger", "arrays", "waiting", "carried", "steps"):
+            assert ranks[0][name] == alone[name], name
+        # The only difference is the order of summation
+        together, one = torch.tensor(ranks[0]["weights"]), torch.tensor(alone["weights"])
+        torch.testing.assert_close(together, one, rtol=1e-4, atol=1e-5)

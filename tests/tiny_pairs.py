@@ -44,8 +44,12 @@ def pairs(size: int = 16, seed: int = 0, longest: int = 6) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def pg_dpo_config(output_dir, **changes) -> PGDPOConfig:
+    return PGDPOConfig(str(output_dir), **{**DEFAULTS, **changes})
+
+
 def pg_dpo_trainer(output_dir, dataset=None, trainer_args=None, **changes) -> PGDPOTrainer:
-    return _build(PGDPOTrainer, PGDPOConfig(str(output_dir), **{**DEFAULTS, **changes}), dataset, trainer_args)
+    return _build(PGDPOTrainer, pg_dpo_config(output_dir, **changes), dataset, trainer_args)
 
 
 def dpo_trainer(output_dir, dataset=None, trainer_args=None, **changes) -> DPOTrainer:

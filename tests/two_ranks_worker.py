@@ -9,6 +9,8 @@ Usage: two_ranks_worker.py OUTPUT_DIR MODE
 - `predictive`: the same with prompts chosen by their estimated pass rates
 - `shrink` and `raise`: a budget that is never enough
 - `dry`: a pool without one informative group
+- `shrink-uniform`, `raise-predictive` and the other two, with a number of steps as third argument: policy at exhaustion
+  and selection, on the rollouts of `replay`, with groups that straddle two ranks as well as three
 """
 
 import hashlib
@@ -47,13 +49,31 @@ class Watch:
         def watched(inputs):
             batch = generate(inputs)
             rows = trainer.accelerator.gather(torch.nn.functional.pad(batch["completion_ids"], (0, 8))[:, :8])
-            self.batches.append([sorted(map(tuple, rows.view(-1, 4, 8)[i].tolist())) for i in range(len(rows) // 4)])
+            groups = rows.view(-1, trainer.num_generations, 8).tolist()
+            self.batches.append([sorted(map(tuple, group)) for group in groups])
             return batch
 
         trainer._generate_and_score_completions = watched
 
 
-def main(output_dir: str, mode: str) -> None:
+def straddling(mode: str, steps: int, world: int) -> dict:
+    """30 rows are 5 groups of 6: ranks of 15 or 10 rows cut some of them in two."""
+    policy, selection = mode.split("-")
+    return {
+        "per_device_train_batch_size": 30 // world,
+        "steps_per_generation": 1,
+        "num_generations": 6,
+        "max_steps": steps,
+        "optim": "sgd",
+        "on_exhausted": policy,
+        # Seldom enough for a batch, or always
+        "generation_budget": 2.0 if policy == "shrink" else 100.0,
+        "prompt_selection": selection,
+        "max_staleness": 2,
+    }
+
+
+def main(output_dir: str, mode: str, steps: str = "0") -> None:
     world = 1
     if "RANK" in os.environ:
         dist.init_process_group("gloo", timeout=timedelta(seconds=60))
@@ -67,7 +87,7 @@ def main(output_dir: str, mode: str) -> None:
         "shrink": {"max_steps": 6, "generation_budget": 1.0},
         "raise": {"max_steps": 6, "generation_budget": 1.0, "on_exhausted": "raise"},
         "dry": {"max_steps": 6, "generation_budget": 2.0},
-    }[mode]
+    }.get(mode) or straddling(mode, int(steps), world)
 
     def uneven(completion_ids, **kwargs):
         return rare_first_token(completion_ids)
@@ -77,11 +97,10 @@ def main(output_dir: str, mode: str) -> None:
         Path(output_dir) / f"world{world}",
         reward,
         trainer_args={"model": build_policy(0, **SMALL)},
-        **layout,
-        **options,
+        **{**layout, **options},
     )
     watch = Watch(trainer)
-    if mode in ("replay", "predictive"):
+    if mode in ("replay", "predictive") or "-" in mode:
         type(trainer)._generate_single_turn = fixed_completions
     error = None
     try:

@@ -1,0 +1,97 @@
+"""Prompts that leave the model no room for a completion are refused: before training where the dataset is known."""
+
+from accelerate.logging import get_logger
+from datasets import Dataset
+from trl import GRPOTrainer
+
+from .refusal import refusal
+
+
+logger = get_logger(__name__)
+
+# Tokens that a chat template may add to a prompt; a longer template is found when the prompt is generated from
+TEMPLATE_TOKENS = 1024
+
+
+def context_length(config) -> int | None:
+    """
+    Positions a model was made for, or `None` where its configuration does not say.
+
+    A factor by which rotary embeddings are stretched counts, whether or not `max_position_embeddings` includes it.
+    """
+    config = config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    rope = getattr(config, "rope_parameters", None) or {}
+    stretched = [part.get("factor") or 1 for part in (rope, *rope.values()) if isinstance(part, dict)]
+    return int(positions * max([1, *stretched]))
+
+
+def check_prompt_lengths(trainer) -> None:
+    """
+    Refuse a map-style training dataset with prompts that fill the model's context; warn where completions may.
+
+    A token is at least a byte long, so only prompts with about as many bytes as the context has tokens are tokenized.
+
+    Args:
+        trainer (`DAPOTrainer`):
+            After the host's constructor.
+
+    Raises:
+        ValueError: naming the first such row.
+    """
+    context, dataset, room = context_length(trainer.model.config), trainer.train_dataset, trainer.max_completion_length
+    by_host = trainer.rollout_func is not None or trainer.environment_factories is not None or trainer._is_vlm
+    if context is None or by_host or not isinstance(dataset, Dataset):
+        return
+    limit = context - room - TEMPLATE_TOKENS
+    rows = [row for row, prompt in enumerate(dataset["prompt"]) if len(repr(prompt).encode()) > limit]
+    lengths = {row: len(GRPOTrainer._tokenize_prompts(trainer, [dataset[row]["prompt"]])[0][0]) for row in rows}
+    full = [row for row, length in lengths.items() if length >= context]
+    if full:
+        raise refusal(
+            "train_dataset",
+            f"{len(full)} of {len(dataset)} prompts",
+            f"they leave no room for a completion; the first is row {full[0]} with {lengths[full[0]]} tokens, where "
+            f"the model's context holds {context}",
+            "leave such rows out with dataset.filter, or shorten their prompts",
+        )
+    tight = sum(length + room > context for length in lengths.values())
+    if tight:
+        logger.warning(
+            f"{tight} of {len(dataset)} prompts and max_completion_length={room} together exceed the model's context "
+            f"of {context} tokens, beyond which it was not trained. Lower max_completion_length to "
+            f"{context - max(lengths.values())}, or leave the longest prompts out."
+        )
+
+
+class FittingPrompts(GRPOTrainer):
+    """
+    [`~trl.GRPOTrainer`] that refuses prompts which fill the context (of an iterable dataset, whose rows nobody has seen
+    before), and completions without a token, which nothing can be learned from and the parent cannot index.
+    """
+
+    def _tokenize_prompts(self, prompts: list) -> tuple:
+        prompt_ids, *images = super()._tokenize_prompts(prompts)
+        context = context_length(self.model.config)
+        longest = max(map(len, prompt_ids))
+        if context is not None and longest >= context:
+            raise refusal(
+                "train_dataset" if self.model.training else "eval_dataset",
+                f"a prompt of {longest} tokens",
+                f"it leaves no room for a completion, the model's context holds {context}",
+                "leave such rows out with dataset.filter, or shorten their prompts",
+            )
+        return prompt_ids, *images
+
+    def _generate_single_turn(self, *args, **kwargs) -> tuple:
+        completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        empty = sum(not ids for ids in completion_ids)
+        if empty and not self.tools:  # a turn after a tool's answer may be empty
+            raise RuntimeError(
+                f"The generation backend returned {empty} of {len(completion_ids)} completions without a token, not "
+                "even the one that ends a sequence. Check generation_kwargs (stop words, min_tokens) and the context "
+                "length of the vLLM server."
+            )
+        return completion_ids, logprobs

@@ -1,0 +1,1 @@
+"""What the command `pg-grpo` runs, one module for each thing it does."""
