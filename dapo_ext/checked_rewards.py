@@ -24,7 +24,8 @@ class CheckedRewards(GRPOTrainer):
     """
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        given, failures = self.reward_funcs, []
+        given = self.reward_funcs
+        failures: list = []
         self.reward_funcs = [
             func if isinstance(func, nn.Module) else self._checked(func, name, failures)
             for func, name in zip(given, self.reward_func_names, strict=True)

@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -21,7 +23,7 @@ GatherObject = Callable[[list], list]
 
 
 def choose_checkpoint(
-    asked: bool | str | os.PathLike, output_dir: str, reads: bool, gather_object: GatherObject
+    asked: Literal[True] | str | os.PathLike, output_dir: str, reads: bool, gather_object: GatherObject
 ) -> Path:
     """
     Find the checkpoint to resume from, the same on every rank.
@@ -65,9 +67,9 @@ def checkpoints_of(output_dir: str | os.PathLike) -> list[Path]:
 
 def _newest_whole(output_dir: str, reads: bool, gather_object: GatherObject) -> Path:
     found = gather_object([folder.name for folder in checkpoints_of(output_dir)] if reads else [])
-    skipped = []
+    skipped: list[str] = []
     for folder in (Path(output_dir) / name for name in dict.fromkeys(found)):
-        damage = _agree(lambda folder=folder: _damage(folder) or _foreign(folder), reads, gather_object)
+        damage = _agree(partial(_find_obstacle, folder), reads, gather_object)
         if damage is None:
             if skipped:
                 logger.warning(f"Skipped {'; '.join(skipped)}. Training resumes from {folder}.")
@@ -86,6 +88,10 @@ def _newest_whole(output_dir: str, reads: bool, gather_object: GatherObject) -> 
 
 def _damage(folder: Path) -> str | None:
     return find_damage(folder) if folder.is_dir() else "there is no such folder"
+
+
+def _find_obstacle(folder: Path) -> str | None:
+    return _damage(folder) or _foreign(folder)
 
 
 def _foreign(folder: Path) -> str | None:

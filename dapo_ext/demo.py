@@ -174,6 +174,7 @@ class _AccuracyCurve(TrainerCallback):
 
 def _summarise(trainer: DAPOTrainer, accuracy: dict[int, Evaluation], seed: int, seconds: float) -> dict[str, Any]:
     before, after = accuracy[0], accuracy[trainer.state.global_step]
+    assert trainer.sampler is not None  # dynamic sampling is on
     ledger = trainer.sampler.ledger
     return {
         "accuracy_before": before.avg_at_k,

@@ -11,7 +11,7 @@ from .diagnosis import DeadGroups, GenerationBudgetExhausted, NoInformativeGroup
 from .group_filter import Verdict, deciding_rewards, judge_groups
 from .group_pool import GroupPool, rank_slice
 from .ledger import Ledger, count_dead
-from .prompt_sources import Examples, PromptSource, RankShare
+from .prompt_sources import Examples, PromptSource, RankShare, RoundPrompts
 from .rollouts import Round, SampledBatch
 from .surplus import Choice, Surplus, choose_groups
 from .surplus_state import pack_surplus, unpack_surplus
@@ -100,7 +100,7 @@ class DynamicSampler:
         rules, waiting = self.rules, self.surplus.keys
         self.generation += 1
         missing = rules.share.batch_groups - len(waiting)
-        drawn = self.prompts.first(examples, missing, waiting, rules.group_limit)
+        drawn: RoundPrompts | None = self.prompts.first(examples, missing, waiting, rules.group_limit)
         rounds: list[Round] = []
         keys = []
         verdicts = torch.empty(0, dtype=torch.long)
@@ -109,7 +109,7 @@ class DynamicSampler:
             keys += drawn.keys
             fresh = self._judge(rounds[-1])
             verdicts = torch.cat([verdicts, fresh])
-            missing -= (fresh == Verdict.INFORMATIVE).sum().item()
+            missing -= int((fresh == Verdict.INFORMATIVE).sum())
             drawn = self.prompts.refill(missing, rules.group_limit - verdicts.numel()) if missing > 0 else None
         return self._finish(rounds, verdicts, keys, report)
 
@@ -206,7 +206,7 @@ class DynamicSampler:
     def _count(self, generated: Round, groups: int, kept: int) -> None:
         ledger, wanted = self.ledger, self.rules.share.batch_groups
         ledger.generated_groups += groups
-        ledger.generated_tokens += generated.lengths.sum().item()
+        ledger.generated_tokens += int(generated.lengths.sum())
         ledger.trained_groups += wanted if kept else 0
         ledger.informative_groups += kept
         ledger.shrunk_in_a_row = ledger.shrunk_in_a_row + 1 if kept < wanted else 0

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -297,7 +297,7 @@ def _score(
 ) -> np.ndarray:
     """Call the reward function as `GRPOTrainer._calculate_rewards` does; one finite reward per row."""
     columns = [column for column in rows[0] if column not in ("prompt", "completion", "completion_ids")]
-    output = reward_func(
+    output: Any = reward_func(
         prompts=[row["prompt"] for row in rows],
         completions=completions,
         completion_ids=completion_ids,
@@ -309,7 +309,7 @@ def _score(
     if inspect.isawaitable(output):
         # In a thread of its own, since a notebook's thread runs an event loop already.
         with ThreadPoolExecutor(1) as executor:
-            output = executor.submit(asyncio.run, output).result()
+            output = executor.submit(asyncio.run, cast(Any, output)).result()
     name = getattr(reward_func, "__name__", type(reward_func).__name__)
     rewards = [math.nan if reward is None else float(reward) for reward in output]
     if len(rewards) != len(rows):

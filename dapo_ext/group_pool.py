@@ -1,10 +1,14 @@
 """Groups generated on any rank, chosen by number and brought to the ranks in whose share they fall."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 
 from .rollouts import Rollout, Round
+
+
+Row = TypeVar("Row")  # whatever can be sent between ranks
 
 
 def rank_slice(num_rows: int, process_index: int, num_processes: int) -> slice:
@@ -23,13 +27,13 @@ def numbered_rows(parts: list[Round], process_index: int, num_processes: int) ->
 
 
 def exchange_rows(
-    chosen: list[tuple[int, Rollout]], num_rows: int, process_index: int, num_processes: int, gather_object
-) -> list[Rollout]:
+    chosen: list[tuple[int, Row]], num_rows: int, process_index: int, num_processes: int, gather_object: Callable
+) -> list[Row]:
     """
     Give every rank its contiguous share of rows that were generated on any rank.
 
     Args:
-        chosen (`list[tuple[int, Rollout]]`):
+        chosen (`list[tuple[int, Any]]`):
             This rank's rows with their position among those to be shared out.
         num_rows (`int`):
             Number of rows over all ranks.
@@ -39,7 +43,7 @@ def exchange_rows(
             Concatenates a list over ranks. Called once on every rank, whatever it has to send.
 
     Returns:
-        `list[Rollout]`: the rows in [`rank_slice`] of this rank.
+        `list`: the rows in [`rank_slice`] of this rank.
     """
     share = rank_slice(num_rows, process_index, num_processes)
     positions = range(share.start, share.stop)

@@ -30,7 +30,7 @@ class RewardRange:
 
     def bounds(self, tolerance: float) -> tuple[float, float]:
         """Values at or below the first are wrong, at or above the second correct."""
-        if self.low is None or self.high - self.low <= tolerance:
+        if self.low is None or self.high is None or self.high - self.low <= tolerance:
             return 0.0, 1.0
         return self.low + tolerance, self.high - tolerance
 
@@ -55,12 +55,12 @@ def count_dead(
         [`DeadGroups`]
     """
     value = rewards.view(-1, num_generations)[verdicts == Verdict.EQUAL].nanmean(dim=1)
-    wrong, correct = (value <= bounds[0]).sum().item(), (value >= bounds[1]).sum().item()
+    wrong, correct = int((value <= bounds[0]).sum()), int((value >= bounds[1]).sum())
     return DeadGroups(
         all_wrong=wrong,
         all_correct=correct,
         one_value=value.numel() - wrong - correct,
-        unscored=(verdicts == Verdict.UNSCORED).sum().item(),
+        unscored=int((verdicts == Verdict.UNSCORED).sum()),
     )
 
 

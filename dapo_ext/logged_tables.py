@@ -10,7 +10,7 @@ NAMED_COLUMNS = ("rewards", "extra")
 
 def pack_tables(logs: dict[str, Any]) -> dict[str, Any]:
     """The table as plain values; what JSON does not know is kept as text, and images are left out."""
-    packed = {name: list(logs[name]) for name in COLUMNS}
+    packed: dict[str, Any] = {name: list(logs[name]) for name in COLUMNS}
     for name in NAMED_COLUMNS:
         packed[name] = {column: list(values) for column, values in logs[name].items()}
     return json.loads(json.dumps(packed, default=str))
@@ -18,8 +18,10 @@ def pack_tables(logs: dict[str, Any]) -> dict[str, Any]:
 
 def unpack_tables(packed: dict[str, Any] | None, logs: dict[str, Any]) -> None:
     """Fill the host's table with what [`pack_tables`] gave; changed in place."""
-    for name in COLUMNS if packed else ():
+    if packed is None:
+        return
+    for name in COLUMNS:
         logs[name].extend(packed[name])
-    for name in NAMED_COLUMNS if packed else ():
+    for name in NAMED_COLUMNS:
         for column, values in packed[name].items():
             logs[name][column].extend(values)

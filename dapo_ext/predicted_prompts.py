@@ -52,7 +52,9 @@ class PredictedPrompts:
         self.selector.start_generation()
         self._used = set(waiting)
         self._predicted, self._informative = [], []
-        return self.refill(max(missing, 1), max(most, self._share.multiple))
+        drawn = self.refill(max(missing, 1), max(most, self._share.multiple))
+        assert drawn is not None  # the budget holds a round
+        return drawn
 
     def refill(self, missing: int, most: int) -> RoundPrompts | None:
         share = self._share
@@ -71,6 +73,7 @@ class PredictedPrompts:
     def learn(
         self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float], lengths: torch.Tensor
     ) -> None:
+        assert self._draw is not None  # a round is learned from after it was drawn
         right, binary = count_right(rewards, self._share.num_generations, bounds)
         informative = (verdicts == Verdict.INFORMATIVE).numpy()
         mean_lengths = lengths.view(-1, self._share.num_generations).double().mean(dim=1)

@@ -140,7 +140,7 @@ class UniformPrompts:
     def learn(
         self, rewards: torch.Tensor, verdicts: torch.Tensor, bounds: tuple[float, float], lengths: torch.Tensor
     ) -> None:
-        self.accept_rate.update((verdicts == Verdict.INFORMATIVE).sum().item(), verdicts.numel())
+        self.accept_rate.update(int((verdicts == Verdict.INFORMATIVE).sum()), verdicts.numel())
 
     def metrics(self) -> dict[str, float]:
         return {}

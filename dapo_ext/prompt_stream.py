@@ -69,7 +69,7 @@ class PromptStream:
             `list[dict]`: `count` examples.
         """
         avoid = set(avoid)
-        drawn = []
+        drawn: list[dict[str, Any]] = []
         passed_over = 0
         while len(drawn) < count:
             example = self._next()

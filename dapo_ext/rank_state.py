@@ -39,7 +39,8 @@ def load_rank_state(folder: Path, rank: int) -> RankState:
 
 def pack_batches(batches: Batches) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Take micro-batches apart into plain values, and tensors named `batch_<number>/<name>`."""
-    values, tensors = [], {}
+    values: list[dict[str, Any]] = []
+    tensors: dict[str, torch.Tensor] = {}
     for number, batch in enumerate(batches):
         values.append({name: value for name, value in batch.items() if not isinstance(value, torch.Tensor)})
         tensors |= {f"batch_{number}/{name}": value for name, value in batch.items() if isinstance(value, torch.Tensor)}

@@ -53,7 +53,7 @@ def _read_reward(reward: Any, name: str, row: int) -> float | None:
             f"The reward function '{name}' returned {_shown(reward)} as the reward of completion {row}, which is no "
             "number. Return a number, or None for a completion that cannot be scored."
         )
-    if reward is not None and abs(reward) > LARGEST_REWARD:
+    if reward is not None and abs(reward) > LARGEST_REWARD:  # type: ignore[operator]
         raise ValueError(
             f"The reward function '{name}' returned {_shown(reward)} as the reward of completion {row}, which is "
             "infinite in float32 and has no group mean. Return a finite number, or None for a completion that cannot "

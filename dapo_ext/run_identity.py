@@ -28,7 +28,7 @@ def describe_dataset(dataset: Dataset | IterableDataset) -> dict[str, Any]:
     if not isinstance(dataset, Dataset):
         return {"rows": None, "columns": sorted(dataset.column_names or [])}
     exact = [name for name, feature in dataset.features.items() if "float" not in str(getattr(feature, "dtype", ""))]
-    positions = np.unique(np.linspace(0, len(dataset) - 1, SAMPLED_ROWS).astype(int)) if len(dataset) else []
+    positions = np.unique(np.linspace(0, max(len(dataset) - 1, 0), min(SAMPLED_ROWS, len(dataset))).astype(int))
     rows = dataset.with_format("arrow").select_columns(exact).select(positions)
     digest = hashlib.sha256(repr(rows[:].to_pylist()).encode()).hexdigest()
     return {"rows": len(dataset), "columns": sorted(dataset.column_names), "sha256_of_rows": digest[:16]}

@@ -25,5 +25,5 @@ def seek_epoch(dataloader, epoch: int) -> None:
         if sampler.shuffle:
             for _ in range(epoch):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
-    elif hasattr(sampler, "set_epoch"):
+    elif sampler is not None and hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)

@@ -15,6 +15,7 @@ from .checked_rewards import CheckedRewards
 from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import DAPOConfig
 from .denominators import set_denominators
+from .dynamic_sampling import DynamicSampler
 from .generation_resume import GenerationResume
 from .host_metrics import (
     count_unscored,
@@ -111,6 +112,7 @@ class DAPOTrainer(
     ```
     """
 
+    sampler: DynamicSampler | None
     _tag_names = ["trl", "dapo"]  # noqa: RUF012 - the parent's form
     _name = "DAPO"
     _paper = {  # noqa: RUF012 - the parent's form
@@ -163,6 +165,7 @@ class DAPOTrainer(
         if self.sampler is None:
             batch = super()._generate_and_score_completions(inputs)
             if self.mask_truncated_completions:
+                assert self._seen_rewards is not None  # by `_calculate_rewards`
                 self._replace_reward_metrics(self._seen_rewards)
         else:
             sampled = self.sampler.fill(inputs, self._roll_out, self._report_sampling)
@@ -261,6 +264,7 @@ class DAPOTrainer(
 
     def _drop_rows_without_signal(self, batch: dict[str, Any]) -> None:
         """Take unscored, filtered and dead rows out of loss, KL and metrics; `tool_mask` leaves attention alone."""
+        assert self._host_rewards is not None  # by `_calculate_rewards`
         rows = batch["completion_ids"].size(0)
         start = self.accelerator.process_index * rows
         live = ~self._host_rewards[start : start + rows].isnan().all(dim=1)
@@ -272,9 +276,10 @@ class DAPOTrainer(
     def _prepare_inputs(self, generation_batch):
         previous = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is not previous:
+        buffered = self._buffered_inputs
+        if buffered is not None and buffered is not previous:
             set_denominators(
-                self._buffered_inputs,
+                buffered,
                 self.args.gradient_accumulation_steps,
                 self.accelerator.num_processes,
                 lambda counts: self.accelerator.reduce(counts, reduction="sum"),

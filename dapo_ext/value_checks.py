@@ -13,7 +13,7 @@ LARGEST = torch.finfo(torch.float32).max  # beyond it a tensor holds infinity
 
 def is_number(value: Any) -> bool:
     """Whether this is a number that is finite in float32; `True` and `False` are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST  # type: ignore[operator]
 
 
 def is_whole(value: Any) -> bool:

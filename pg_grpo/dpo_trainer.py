@@ -74,6 +74,8 @@ class PGDPOTrainer(
     ```
     """
 
+    sampler: PairSelector | None
+    data_collator: Any
     _tag_names = ["trl", "pg-dpo"]  # noqa: RUF012 - the parent's form
     _name = "PG-DPO"
     _paper = {  # noqa: RUF012 - the parent's form
@@ -219,12 +221,13 @@ class PGDPOTrainer(
             for name, value in values.items():
                 self._metrics["train"][f"dynamic_pairs/{name}"].append(value)
 
+        assert self.sampler is not None  # dynamic pairs are on
         self.model.eval()
         try:
             pairs = iter(self.sampler.fill([pair for batch in batches for pair in batch], self._score, report))
         finally:
             self.model.train()
-        filled = []
+        filled: list[dict[str, Any]] = []
         for batch in batches:
             chosen = [next(pairs) for _ in batch]
             filled.append(self.data_collator([pair.example for pair in chosen]))

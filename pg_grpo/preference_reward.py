@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from trl.trainer.utils import get_callable_name, is_async_callable
@@ -197,7 +197,7 @@ class PreferenceReward:
         for comparison, answer in zip(batch, answers, strict=True):
             if answer is None or (isinstance(answer, Real) and (math.isnan(answer) or answer == REFUSED)):
                 continue
-            if isinstance(answer, bool) or not isinstance(answer, Real) or not 0 <= answer <= 1:
+            if isinstance(answer, bool) or not isinstance(answer, Real) or not 0 <= float(answer) <= 1:
                 raise ValueError(
                     f"{judge} answered {answer!r}. Answer 0 if the first completion is better, 1 if the second is, a "
                     "number between for a tie, and None or -1 if there is no telling."
@@ -229,12 +229,15 @@ class PreferenceReward:
 class _AsyncPreferenceReward(PreferenceReward):
     """The same with a judge to be awaited; all calls of the judge run at the same time."""
 
-    async def __call__(self, prompts: list, completions: list, log_metric=None, **kwargs) -> list[float | None]:
+    async def __call__(  # type: ignore[override] # the trainer asks whether it is a coroutine function
+        self, prompts: list, completions: list, log_metric=None, **kwargs
+    ) -> list[float | None]:
         groups, comparisons = self._plan(prompts, completions)
         asked = self._to_ask(comparisons, completions)
         batches = self._batches(asked)
         try:
-            answers = await asyncio.gather(*(self.judge(*_texts(batch, prompts, completions)) for batch in batches))
+            judge = cast(Callable[..., Awaitable[Verdicts]], self.judge)
+            answers = await asyncio.gather(*(judge(*_texts(batch, prompts, completions)) for batch in batches))
         except Exception as error:
             raise self._failure(error) from error
         for batch, verdicts in zip(batches, answers, strict=True):

@@ -198,7 +198,7 @@ RELIED_UPON = {
 @pytest.mark.parametrize(
     ("method", "text"),
     [(method, text) for method, texts in RELIED_UPON.items() for text in texts],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: getattr(value, "__qualname__", value)[:40],
 )
 def test_relied_upon_source(method, text):
     assert text in " ".join(inspect.getsource(method).split())

@@ -205,7 +205,7 @@ def test_a_checkpoint_of_trls_own_trainer_is_taken_at_its_path_with_a_warning(tm
         ({"dataset": prompts(64).map(lambda row: {"answer": row["answer"][::-1] + "."})}, ["train_dataset"]),
         ({"reward_funcs": odd_length}, ["reward_funcs"]),
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(two_checkpoints, tmp_path, changes, fields):
     options = {"reward_funcs": rare_first_token, **RUN, "max_steps": 4, **changes}

@@ -36,7 +36,7 @@ class Drift:
         self.information = DISCOUNT * self.information + (1 - DISCOUNT) * STARTING_INFORMATION
 
     @staticmethod
-    def reach(generations: np.ndarray, share: np.ndarray) -> np.ndarray:
+    def reach(generations: np.ndarray | int, share: np.ndarray) -> np.ndarray:
         """`min(t, 20) s`: generations since a prompt was seen, times the share of its posterior that rests on it."""
         return np.minimum(generations, LONGEST_REACH) * share
 

@@ -41,7 +41,8 @@ class ExplorationPass:
         Returns:
             `tuple[list[int], list[int]]`: the positions, and for each the value that `taken` has once it was taken.
         """
-        avoid, positions, ends = set(avoid), [], []
+        positions: list[int] = []
+        avoid, ends = set(avoid), []
         index, passed_over = self.taken, 0
         while len(positions) < count:
             position = self._at(index)

@@ -67,7 +67,7 @@ class RunParser(TrlParser):
         self._amend(namespace)
         return namespace, []
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> NoReturn:  # type: ignore[misc]
         self.exit(2, f"{self.prog}: error: {message}\n(`{self.prog} --help` lists the options)\n")
 
     def rest_of(self, arguments: list[str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
 from trl import DatasetMixtureConfig, ScriptArguments, get_dataset
 
 
-Splits = DatasetDict | IterableDatasetDict
+Splits: TypeAlias = DatasetDict | IterableDatasetDict
 # Suffix of a local file -> the loader of `datasets` that reads it
 FILE_LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 # Files that `save_to_disk` leaves, for a dataset and for one with splits
