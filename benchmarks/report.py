@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_memory, report_rollouts, report_selection
+from benchmarks import report_algorithms, report_kills, report_memory, report_rollouts, report_selection
 from benchmarks.ablation import page as ablation_page
 from benchmarks.overhead import page as overhead_page
 from benchmarks.passk import page as passk_page
@@ -92,9 +92,15 @@ SECTIONS = {
         report_memory.LIMITS,
         "python -m benchmarks memory --preset full --out benchmarks/results/memory.json",
     ),
+    "kill_and_resume": Section(
+        "Killed and resumed",
+        report_kills.body,
+        report_kills.LIMITS,
+        "make test-long",
+    ),
 }
 # In the order of the page; a quick result is shown where there is nothing else
-PRESETS = ("full", "gpu", "small", "quick")
+PRESETS = ("full", "campaign", "gpu", "small", "quick")
 PLOTS = "plots"
 HEAD = """\
 # Results
