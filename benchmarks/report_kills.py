@@ -28,7 +28,8 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         rows.append([trainer, *map(str, (ranks, len(mine), *(fell[phase] for phase in phases), torn, lost))])
     intro = (
         "Runs ended by SIGKILL from outside at random moments, resumed with `resume_from_checkpoint=True` until they "
-        "completed, and compared with the run that nobody killed (lost: not identical to it): weights, optimizer, schedule, log (times apart), "
+        "completed, and compared with the run that nobody killed (lost: not identical to it): weights, optimizer, "
+        "schedule, log (times apart), "
         "random state, the sampler's state and the micro-batches of every step, on every rank, to the bit."
     )
     header = [
