@@ -305,13 +305,18 @@ def assert_resumes_from(checkpoint: Path, start, changes: dict) -> None:
 
 @every_trainer
 @pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json"])
-def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, start, file):
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, start, file, monkeypatch):
     """/dev/full refuses every byte, as a full disk does."""
     changes = {**SAVING, "gradient_accumulation_steps": 2} if start is TRAINERS["DAPO"] else SAVING
     trainer = start(tmp_path / "run", **changes)
-    torn = tmp_path / "run" / "checkpoint-2"
-    torn.mkdir(parents=True)
-    (torn / file).symlink_to("/dev/full")
+    save_model = trainer.save_model
+
+    def on_a_full_disk(output_dir, *args, **kwargs):
+        if output_dir.endswith("checkpoint-2"):
+            (Path(output_dir) / file).symlink_to("/dev/full")
+        save_model(output_dir, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "save_model", on_a_full_disk)
     with pytest.raises(Exception, match=r"(?i)no space left|unexpected pos|write|enforce") as error:
         trainer.train()
     (note,) = error.value.__notes__
