@@ -1,11 +1,17 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-upstream lint format docs notebooks clean
+.PHONY: help demo test test-long test-upstream bench lint format docs notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
 UPSTREAM := .venv-upstream
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.plots dapo_ext.comparison_plots dapo_ext.run_log \
+	pg_grpo pg_grpo.ratio pg_grpo.pair_loss pg_grpo.pairwise
+# `make bench SEEDS=4 BENCH_OUT=benchmarks/results/quick` makes the results that others are checked against
+BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead
+SEEDS ?= 1
+BENCH_OUT ?= runs/bench
 # One thread per process is fastest for policies this small; the tests use one process per core.
 export OMP_NUM_THREADS ?= 1
 
@@ -17,6 +23,13 @@ demo: $(INSTALLED)  ## warm start, DAPO training and a picture, offline, in at m
 
 test: $(INSTALLED)  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: $(INSTALLED)  ## the quick benchmarks, and whether they lie where the committed ones predict them
+	@set -e; for name in $(BENCHMARKS); do \
+	  if [ $$name = overhead ]; then options=; else options="--jobs 2"; fi; \
+	  $(BIN)/python -m benchmarks $$name --preset quick --seeds $(SEEDS) $$options --out $(BENCH_OUT)/$$name.json; \
+	done
+	$(BIN)/python -m benchmarks check --fresh $(BENCH_OUT)
 
 test-long: $(INSTALLED)  ## kill runs at random moments, resume them, and compare: at most 40 minutes
 	$(BIN)/python -m tests.kill_campaign
@@ -41,7 +54,7 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## the API reference, from the docstrings, in build/api
-	$(BIN)/pdoc --docformat google --output-directory build/api dapo_ext pg_grpo
+	$(BIN)/pdoc --docformat google --no-show-source --output-directory build/api $(DOCUMENTED)
 
 notebooks: $(INSTALLED)  ## execute the notebooks in smoke mode and store their outputs
 	$(BIN)/python -m notebooks.execute

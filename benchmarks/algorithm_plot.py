@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 STYLES = {
     "grpo": ("#000000", "o"),
     "gspo": ("#56B4E9", "v"),
+    "rloo": ("#F0E442", "<"),
     "dapo": ("#E69F00", "s"),
+    "pg-grpo": ("#0072B2", "D"),
     "pg-grpo-0.1": ("#0072B2", "D"),
     "pg-grpo-as-proposed": ("#009E73", "P"),
     "pg-grpo-with-dapo": ("#D55E00", "^"),
@@ -28,7 +30,7 @@ IN_FAMILY = re.compile(r"pg-grpo-[\d.]+")
 
 def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
     """
-    Plot the methods beside each other, and the values of `pg_beta` beside GRPO.
+    Plot the methods beside each other, and where several values of `pg_beta` are rows, these beside GRPO.
 
     Args:
         result (`Mapping`):
@@ -38,13 +40,13 @@ def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
     """
     rows = result["summary"]["rows"]
     family = [name for name in rows if IN_FAMILY.fullmatch(name)]
-    panels = [
-        ("Methods", {name: STYLES[name] for name in rows if name in STYLES}),
-        ("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **dict(zip(family, FAMILY_STYLES, strict=False))}),
-    ]
+    panels = [("Methods", {name: STYLES[name] for name in rows if name in STYLES})]
+    if family:
+        members = dict(zip(family, FAMILY_STYLES, strict=False))
+        panels.append(("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **members}))
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure = Figure(figsize=(11, 6), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
+        figure = Figure(figsize=(1 + 5 * max(len(panels), 1.4), 6), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, styles) in zip(axes, panels, strict=True):
             for name, style in styles.items():
                 _plot_row(axis, result, name, style)

@@ -1,70 +1,62 @@
-"""The methods that `python -m benchmarks algorithms` compares: trainer, configuration, learning rates tried."""
+"""The methods that `python -m benchmarks algorithms` and `on_policy` compare."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from benchmarks.playground_runs import SETTING
+from benchmarks.methods import COMPLETIONS_PER_GENERATION, SOFT_OVERLONG_SHARE, Method, offline, on_policy
 from dapo_ext import DAPOConfig, DAPOTrainer
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 
 
-NUM_GENERATIONS = 8
-PROMPTS_PER_GENERATION = 64
 UPDATES_PER_GENERATION = 8
-SEQUENCES_PER_UPDATE = PROMPTS_PER_GENERATION * NUM_GENERATIONS // UPDATES_PER_GENERATION
-# The longest right answer without a redo has 39 tokens, and the punishment starts at 41
-SOFT_OVERLONG_CACHE = 8
-
-ON_POLICY = {
-    **SETTING,
-    "per_device_train_batch_size": SEQUENCES_PER_UPDATE,
-    "steps_per_generation": UPDATES_PER_GENERATION,
-    "num_generations": NUM_GENERATIONS,
-    "beta": 0.0,  # no KL term, so that only ratio, advantage and aggregation differ
-}
-OF_GENERATIONS = {"steps_per_generation", "num_generations", "max_completion_length"}
-OFFLINE = {name: value for name, value in SETTING.items() if name not in OF_GENERATIONS} | {
-    "per_device_train_batch_size": SEQUENCES_PER_UPDATE // 2  # pairs
-}
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the table."""
-
-    label: str
-    trainer: type
-    config: type
-    settings: dict[str, Any]
-
-    @property
-    def is_offline(self) -> bool:
-        return issubclass(self.trainer, DPOTrainer)
-
-
-def _grpo(label: str, **changes: Any) -> Method:
-    return Method(label, GRPOTrainer, GRPOConfig, {**ON_POLICY, "loss_type": "grpo", **changes})
-
-
-def _pg_grpo(label: str, **changes: Any) -> Method:
-    return Method(label, PGGRPOTrainer, PGGRPOConfig, {**ON_POLICY, **changes})
-
-
-METHODS: dict[str, Method] = {
-    "grpo": _grpo("GRPO (TRL)", epsilon=0.2),
-    "gspo": _grpo("GSPO (TRL)", importance_sampling_level="sequence", epsilon=3e-4, epsilon_high=4e-4),
-    "dapo": Method("DAPO", DAPOTrainer, DAPOConfig, {**ON_POLICY, "soft_overlong_cache": SOFT_OVERLONG_CACHE}),
-    "pg-grpo-0.03": _pg_grpo("PG-GRPO, pg_beta 0.03", pg_beta=0.03),
-    "pg-grpo-0.1": _pg_grpo("PG-GRPO, pg_beta 0.1", pg_beta=0.1),
-    "pg-grpo-0.3": _pg_grpo("PG-GRPO, pg_beta 0.3", pg_beta=0.3),
-    "pg-grpo-1": _pg_grpo("PG-GRPO, pg_beta 1", pg_beta=1.0),
-    "pg-grpo-as-proposed": _pg_grpo("PG-GRPO as proposed (pg_beta 0.1, KL 0.001)", beta=PGGRPOConfig.beta),
-    "pg-grpo-with-dapo": _pg_grpo(
-        "PG-GRPO, pg_beta 0.1, DAPO's switches", dynamic_sampling=True, epsilon_high=0.28, loss_type="dapo"
-    ),
-    "dpo": Method("DPO (TRL), offline", DPOTrainer, DPOConfig, dict(OFFLINE)),
-    "pg-dpo": Method("PG-DPO, offline", PGDPOTrainer, PGDPOConfig, dict(OFFLINE)),
-}
+COMPLETIONS_PER_UPDATE = COMPLETIONS_PER_GENERATION // UPDATES_PER_GENERATION
 BASELINE = "grpo"
+PG_BETAS = ({"pg_beta": 0.1}, {"pg_beta": 0.3}, {"pg_beta": 1.0})
+# As published for answers of thousands of tokens, and wider: a mean over some 25 tokens moves further
+GSPO_CLIPS = tuple({"epsilon": 3e-4 * width, "epsilon_high": 4e-4 * width} for width in (1, 10, 100))
+
+
+def _rows(layout: dict[str, Any]) -> dict[str, Method]:
+    def pg_grpo(label: str, **changes: Any) -> Method:
+        return Method(label, PGGRPOTrainer, PGGRPOConfig, {**layout, **changes}, PG_BETAS)
+
+    grpo = {**layout, "loss_type": "grpo"}
+    epsilons = tuple({"epsilon": epsilon} for epsilon in (0.2, 0.1, 0.4))
+    return {
+        "grpo": Method("GRPO (TRL)", GRPOTrainer, GRPOConfig, grpo, epsilons),
+        "rloo": Method("REINFORCE (TRL's RLOO)", RLOOTrainer, RLOOConfig, layout, epsilons),
+        "gspo": Method(
+            "GSPO (TRL)", GRPOTrainer, GRPOConfig, {**grpo, "importance_sampling_level": "sequence"}, GSPO_CLIPS
+        ),
+        "dapo": Method(
+            "DAPO",
+            DAPOTrainer,
+            DAPOConfig,
+            {**layout, "soft_overlong_cache": SOFT_OVERLONG_SHARE},
+            tuple({"epsilon_high": epsilon} for epsilon in (0.28, 0.2, 0.4)),
+        ),
+        "pg-grpo": pg_grpo("PG-GRPO"),
+        "pg-grpo-with-dapo": pg_grpo(
+            "PG-GRPO, DAPO's switches", dynamic_sampling=True, epsilon_high=0.28, loss_type="dapo"
+        ),
+    }
+
+
+# The offline methods take as many sequences per update: a pair is two
+PAIRS = offline(COMPLETIONS_PER_UPDATE // 2)
+METHODS: dict[str, Method] = {
+    **_rows(on_policy(UPDATES_PER_GENERATION)),
+    "dpo": Method(
+        "DPO (TRL), offline", DPOTrainer, DPOConfig, PAIRS, tuple({"beta": beta} for beta in (0.1, 0.03, 0.3))
+    ),
+    "pg-dpo": Method(
+        "PG-DPO, offline", PGDPOTrainer, PGDPOConfig, PAIRS, tuple({"pg_beta": beta} for beta in (0.1, 0.03, 0.3))
+    ),
+}
+# One update on each generation, of as many completions as the updates above
+ON_POLICY_METHODS: dict[str, Method] = {
+    name: method
+    for name, method in _rows(on_policy(1, COMPLETIONS_PER_UPDATE)).items()
+    if name in ("grpo", "rloo", "dapo", "pg-grpo")
+}

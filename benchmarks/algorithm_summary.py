@@ -1,68 +1,15 @@
 """What the runs of `python -m benchmarks algorithms` come to: pure arithmetic on their records."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.algorithm_rows import BASELINE
-from benchmarks.comparisons import holm, paired_p_value
+from benchmarks.method_runs import START
+from benchmarks.paired import Record, by_row, differences
 from benchmarks.playground_runs import at
 from benchmarks.results import interval
-
-
-Record = Mapping[str, Any]
-# Logged metric -> what it is in a record; the offline trainer's are shares of one side of the pairs each
-CLIP_METRICS = {
-    "clip_ratio/low_mean": "low",
-    "clip_ratio/high_mean": "high",
-    "clip_ratio/region_mean": "share",
-    "pg_dpo/rejected_clipped_low": "low",
-    "pg_dpo/chosen_clipped_high": "high",
-}
-
-
-def clip_shares(log_history: Sequence[Mapping[str, float]], steps: int) -> dict[str, float]:
-    """
-    Share of what is clipped, over the second half of a run.
-
-    Args:
-        log_history (`Sequence[Mapping]`):
-            Logged records with their `step`.
-        steps (`int`):
-            Optimizer steps of the run.
-
-    Returns:
-        `dict`: `low`, `high` and their joint `share`: of tokens, or of completions where these have one ratio. Empty
-        where nothing is clipped by design.
-    """
-    late = [entry for entry in log_history if entry["step"] > steps / 2]
-    shares = {}
-    for metric, name in CLIP_METRICS.items():
-        values = [entry[metric] for entry in late if metric in entry]
-        if values:
-            shares[name] = float(np.mean(values))
-    if shares and "share" not in shares:
-        shares["share"] = (shares["low"] + shares["high"]) / 2  # a pair is one chosen and one rejected completion
-    return shares
-
-
-def choose_rates(trials: Sequence[Record]) -> dict[str, float]:
-    """Each method's learning rate with the best accuracy at the end of its trials; the smaller one where two tie."""
-    accuracies = trial_accuracies(trials)
-    return {name: min(by_rate, key=lambda rate: (-by_rate[rate], rate)) for name, by_rate in accuracies.items()}
-
-
-def trial_accuracies(trials: Sequence[Record]) -> dict[str, dict[float, float]]:
-    """Accuracy at the end of each trial, by method and learning rate."""
-    accuracies: dict[str, dict[float, float]] = defaultdict(dict)
-    for trial in trials:
-        spec = trial["spec"]
-        if spec["split"] != "tuning":
-            raise ValueError(f"A run on the split {spec['split']!r} is no trial: nothing may be chosen by it.")
-        accuracies[spec["row"]][spec["changes"]["learning_rate"]] = trial["points"][-1]["accuracy"]
-    return dict(accuracies)
 
 
 def accuracy_at_tokens(points: Sequence[Mapping[str, float]], tokens: float) -> float:
@@ -78,13 +25,11 @@ def _is_offline(points: Sequence[Mapping[str, float]]) -> bool:
     return points[0]["tokens"] > 0
 
 
-def summarise(trials: Sequence[Record], records: Sequence[Record]) -> dict[str, Any]:
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """
     The table.
 
     Args:
-        trials (`Sequence[Mapping]`):
-            Runs on the tuning split.
         records (`Sequence[Mapping]`):
             Reported runs of each row, with the same warm starts and seeds; the row `"start"` has one per warm start.
 
@@ -97,39 +42,32 @@ def summarise(trials: Sequence[Record], records: Sequence[Record]) -> dict[str, 
           tokens, clip shares, entropy and length, and `difference`: paired with the baseline's run of the same warm
           start and seed, at equal tokens, with a 95 % bootstrap interval (of this difference alone), `p` of the paired
           t-test and `p_holm` after Holm's correction for all differences in the table.
-        - `learning_rates`: by row, the trials and the choice.
     """
-    rows: dict[str, dict[tuple[int, int], Record]] = defaultdict(dict)
-    for record in records:
-        rows[record["spec"]["row"]][record["spec"]["start"], record["spec"]["seed"]] = record
-    start = rows.pop("start")
+    rows = by_row(records)
+    start = list(rows.pop(START).values())
     equal_tokens = min(record["points"][-1]["tokens"] for runs in rows.values() for record in runs.values())
     accuracies = {
         name: {run: accuracy_at_tokens(record["points"], equal_tokens) for run, record in runs.items()}
         for name, runs in rows.items()
     }
-    table = {name: _describe(list(runs.values()), list(accuracies[name].values())) for name, runs in rows.items()}
-    compared = [name for name in table if name != BASELINE]
-    for name in compared:
-        differences = [accuracies[name][run] - accuracies[BASELINE][run] for run in accuracies[BASELINE]]
-        table[name]["difference"] = {**interval(differences), "p": paired_p_value(differences)}
-    for name, p_value in zip(compared, holm([table[name]["difference"]["p"] for name in compared]), strict=True):
-        table[name]["difference"]["p_holm"] = p_value
-    chosen = choose_rates(trials)
+    table = {name: describe(list(runs.values()), list(accuracies[name].values())) for name, runs in rows.items()}
+    against = {name: BASELINE for name in table if name != BASELINE}
+    for name, difference in differences(accuracies, against).items():
+        table[name]["difference"] = difference
+    return {"equal_tokens": equal_tokens, **describe_start(start), "rows": table}
+
+
+def describe_start(start: Sequence[Record]) -> dict[str, Any]:
+    """What the warm starts are like before training."""
     return {
-        "equal_tokens": equal_tokens,
-        "start": interval([record["points"][-1]["accuracy"] for record in start.values()]),
-        "start_entropy": float(np.mean([record["entropy"] for record in start.values()])),
-        "start_length": float(np.mean([record["points"][-1]["length"] for record in start.values()])),
-        "rows": table,
-        "learning_rates": {
-            name: {"trials": [list(trial) for trial in by_rate.items()], "chosen": chosen[name]}
-            for name, by_rate in trial_accuracies(trials).items()
-        },
+        "start": interval([record["points"][-1]["accuracy"] for record in start]),
+        "start_entropy": float(np.mean([record["entropy"] for record in start])),
+        "start_length": float(np.mean([record["points"][-1]["length"] for record in start])),
     }
 
 
-def _describe(runs: Sequence[Record], accuracies: Sequence[float]) -> dict[str, Any]:
+def describe(runs: Sequence[Record], accuracies: Sequence[float]) -> dict[str, Any]:
+    """One row: `accuracies` at equal tokens, and what its runs were like at the end."""
     last = [record["points"][-1] for record in runs]
     clip = {name: float(np.mean([record["clip"][name] for record in runs])) for name in runs[0]["clip"]}
     return {

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+LEVEL = 0.05
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are figures."""
     rule = [":--", *["--:"] * (len(header) - 1)]
@@ -21,3 +24,44 @@ def with_interval(value: Mapping[str, Any], sign: str = "") -> str:
         return f"{statistic:{sign}.3f}"
     low, high = value["interval"]
     return f"{statistic:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def share(value: float | None) -> str:
+    """A share in percent; `None` is one that does not exist, such as what is clipped by a run that made no update."""
+    return "-" if value is None else f"{value:.2%}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as text; `None` is one that could not be formed."""
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdict(rows: Mapping[str, Any], labels: Mapping[str, str], baseline: str, level: float = LEVEL) -> str:
+    """
+    Which rows differ from the baseline once the number of comparisons is counted, losses as plainly as wins.
+
+    Args:
+        rows (`Mapping`):
+            By name; those that are compared have a `difference`, as [`~benchmarks.paired.differences`] gives it.
+        labels (`Mapping[str, str]`):
+            What each row is called.
+        baseline (`str`):
+            What they are compared with, and where, such as `"GRPO at equal tokens"`.
+        level (`float`, *optional*, defaults to `0.05`):
+            Of the corrected p-values.
+    """
+    compared = {name: row["difference"] for name, row in rows.items() if "difference" in row}
+
+    def names(chosen: Sequence[str]) -> str:
+        return "; ".join(f"{labels[name]} ({compared[name]['mean']:+.3f})" for name in chosen) or "none"
+
+    told_apart = [name for name, d in compared.items() if d["p_holm"] is not None and d["p_holm"] < level]
+    return "\n".join(
+        [
+            f"Against {baseline}, after Holm's correction for {len(compared)} comparisons (level {level}):",
+            "",
+            f"- better: {names([name for name in told_apart if compared[name]['mean'] > 0])}",
+            f"- worse: {names([name for name in told_apart if compared[name]['mean'] < 0])}",
+            f"- not told apart from it: {names([name for name in compared if name not in told_apart])}",
+        ]
+    )

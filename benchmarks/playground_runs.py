@@ -12,8 +12,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from datasets import Dataset
 from rich.console import Console
 from transformers import TrainerCallback
 
+from benchmarks.counted_reward import CountedReward
+from benchmarks.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
-from dapo_ext.playground import correctness_reward, make_dataset, warm_start
+from dapo_ext.playground import correctness_reward
 from dapo_ext.progress import make_progress
 
 
-MAX_COMPLETION_LENGTH = 48
+MAX_COMPLETION_LENGTH = PLAYGROUND.max_completion_length
 # What every run shares unless its row changes it: 64 prompts x 8 completions per generation
 SETTING: dict[str, Any] = {
     "per_device_train_batch_size": 128,
@@ -62,28 +64,15 @@ class RunSpec:
     curve_prompts: int | None = None  # how many of them the curve is measured on before the end; None for all
     samples: int = 2  # completions per held-out prompt on the curve; twice as many at the end
     split: str = "held_out"  # or "tuning"
+    world: str = PLAYGROUND.name
+
+    @property
+    def where(self) -> World:
+        return WORLDS[self.world]
 
     @property
     def key(self) -> str:
         return f"{self.pool}-{self.row}-start{self.start}-seed{self.seed}"
-
-
-class CountedReward:
-    """The playground's reward, counting what is generated on the way: tokens, groups, informative groups."""
-
-    __name__ = "correctness_reward"
-
-    def __init__(self, num_generations: int):
-        self.num_generations = num_generations
-        self.tokens = self.groups = self.informative = 0
-
-    def __call__(self, completions, completion_ids, answer, **kwargs) -> list[float]:
-        rewards = correctness_reward(completions=completions, completion_ids=completion_ids, answer=answer)
-        groups = np.reshape(rewards, (-1, self.num_generations))
-        self.tokens += sum(len(ids) for ids in completion_ids)
-        self.groups += len(groups)
-        self.informative += int((groups.min(axis=1) < groups.max(axis=1)).sum())
-        return rewards
 
 
 class Curve(TrainerCallback):
@@ -91,7 +80,7 @@ class Curve(TrainerCallback):
 
     def __init__(self, spec: RunSpec, tokenizer, counted: CountedReward):
         self.spec, self.tokenizer, self.counted = spec, tokenizer, counted
-        self.held_out = make_dataset(spec.split, spec.held_out)
+        self.held_out = spec.where.dataset(spec.split, spec.held_out)
         curve_prompts = spec.held_out if spec.curve_prompts is None else spec.curve_prompts
         self.curve_prompts = self.held_out.select(range(curve_prompts))
         self.points: list[dict[str, float]] = []
@@ -119,12 +108,19 @@ class Curve(TrainerCallback):
             "seconds": wall - self._started - self._paused,
             "cpu_seconds": cpu - self._started_cpu - self._paused_cpu,
         }
-        limit = MAX_COMPLETION_LENGTH
+        world = self.spec.where
         result = evaluate(
-            model, self.tokenizer, prompts, correctness_reward, k=k, max_completion_length=limit, batch_size=512
+            model,
+            self.tokenizer,
+            prompts,
+            correctness_reward,
+            k=k,
+            max_completion_length=world.max_completion_length,
+            batch_size=world.evaluation_batch,
         )
         point |= {"accuracy": result.avg_at_k, "pass": result.pass_at_k[k], "k": k}
         point |= {"length": result.mean_length, "truncated": result.truncated_fraction}
+        point["pass_at"] = {str(size): share for size, share in result.pass_at_k.items()}
         self.points.append(point)
         self._paused += time.perf_counter() - wall
         self._paused_cpu += time.process_time() - cpu
@@ -135,8 +131,17 @@ def at(points: Sequence[Mapping[str, float]], axis: str, value: float, what: str
     return float(np.interp(value, [point[axis] for point in points], [point[what] for point in points]))
 
 
+class OutOfTime(Exception):
+    """A campaign stopped between two runs; the same command goes on with it."""
+
+
 def run_all(
-    specs: Sequence[RunSpec], work: Callable[[RunSpec, Path], dict[str, Any]], store: Path, warm_starts: Path, jobs: int
+    specs: Sequence[RunSpec],
+    work: Callable[[RunSpec, Path], dict[str, Any]],
+    store: Path,
+    warm_starts: Path,
+    jobs: int,
+    deadline: float | None = None,
 ) -> list[dict[str, Any]]:
     """
     Carry out the runs that are not in `store` yet.
@@ -152,30 +157,47 @@ def run_all(
             Directory of warm starts, made here where they are missing.
         jobs (`int`):
             Processes at a time.
+        deadline (`float`, *optional*):
+            Reading of `time.monotonic()` after which no run should go on: none is begun that would outlast it if it
+            took as long as the longest so far.
 
     Returns:
         `list[dict]`: one record for each of `specs`, in their order.
 
     Raises:
         ValueError: when `store` holds a run of the same name with another specification.
+        OutOfTime: when the deadline leaves runs undone.
     """
     store.mkdir(parents=True, exist_ok=True)
     missing = [spec for spec in specs if not _is_stored(spec, store)]
+    longest = max((json.loads(file.read_text()).get("wall_seconds", 0.0) for file in store.glob("*.json")), default=0.0)
     console = Console()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool, make_progress(console) as progress:
-        starts = sorted({spec.start for spec in missing})
+        starts = sorted({(spec.world, spec.start) for spec in missing})
         list(pool.map(_warm_start, starts, [warm_starts] * len(starts)))
         task = progress.add_task("Runs", total=len(missing), status="")
-        futures = {pool.submit(_run, spec, work, store, warm_starts): spec for spec in missing}
-        for done, future in enumerate(as_completed(futures), 1):
-            record = future.result()
-            last = record["points"][-1]
-            status = f"{futures[future].key}: {last['accuracy']:.3f} after {last['tokens']:,} tokens"
-            progress.update(task, completed=done, status=status)
-            if not console.is_terminal:
-                console.print(f"{done}/{len(missing)} {status} in {last['seconds']:.0f} s", soft_wrap=True)
+        waiting, running, done = list(missing), {}, 0
+        while waiting or running:
+            while waiting and len(running) < jobs and _fits(longest, deadline):
+                spec = waiting.pop(0)
+                running[pool.submit(_run, spec, work, store, warm_starts)] = spec
+            if not running:
+                raise OutOfTime(f"{len(specs) - len(waiting)} of {len(specs)} runs are done. Run the command again.")
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                record, spec = future.result(), running.pop(future)
+                longest, done = max(longest, record["wall_seconds"]), done + 1
+                last = record["points"][-1]
+                status = f"{spec.key}: {last['accuracy']:.3f} after {last['tokens']:,} tokens"
+                progress.update(task, completed=done, status=status)
+                if not console.is_terminal:
+                    line = f"{done}/{len(missing)} {status} in {record['wall_seconds']:.0f} s"
+                    console.print(line, soft_wrap=True, highlight=False)
     return [json.loads(_path(spec, store).read_text()) for spec in specs]
+
+
+def _fits(seconds: float, deadline: float | None) -> bool:
+    return deadline is None or time.monotonic() + seconds < deadline
 
 
 def _path(spec: RunSpec, store: Path) -> Path:
@@ -186,20 +208,25 @@ def _is_stored(spec: RunSpec, store: Path) -> bool:
     path = _path(spec, store)
     if not path.exists():
         return False
-    if json.loads(path.read_text())["spec"] != json.loads(json.dumps(asdict(spec))):
+    # A field that did not exist when the run was made had the value that is its default now
+    defaults = {entry.name: entry.default for entry in fields(spec) if entry.default is not MISSING}
+    if defaults | json.loads(path.read_text())["spec"] != json.loads(json.dumps(asdict(spec))):
         raise ValueError(f"{path} is of a run with other settings. Remove it, or choose another --out.")
     return True
 
 
-def _warm_start(seed: int, warm_starts: Path) -> None:
+def _warm_start(start: tuple[str, int], warm_starts: Path) -> None:
     torch.set_num_threads(1)
-    warm_start(warm_starts / f"seed{seed}", seed=seed)
+    world, seed = start
+    WORLDS[world].make_warm_start(warm_starts, seed)
 
 
 def _run(spec: RunSpec, work: Callable, store: Path, warm_starts: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
-    record = {"spec": asdict(spec), **work(spec, warm_starts / f"seed{spec.start}")}
+    started = time.monotonic()
+    record = {"spec": asdict(spec), **work(spec, spec.where.warm_start_dir(warm_starts, spec.start))}
+    record["wall_seconds"] = time.monotonic() - started
     with tempfile.NamedTemporaryFile("w", dir=store, delete=False, suffix=".partial") as file:
         json.dump(record, file)
     os.replace(file.name, _path(spec, store))

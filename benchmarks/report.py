@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_memory, report_overhead, report_rollouts, report_selection
+from benchmarks import report_algorithms, report_memory, report_rollouts, report_selection
+from benchmarks.ablation import page as ablation_page
+from benchmarks.overhead import page as overhead_page
+from benchmarks.passk import page as passk_page
+from benchmarks.pipeline import page as pipeline_page
 from benchmarks.ratio_family import plot_ratio_family
 
 
@@ -34,11 +38,23 @@ class Section:
 
 # In the order of the page
 SECTIONS = {
+    "ablation": Section(
+        "DAPO, technique by technique",
+        ablation_page.body,
+        ablation_page.LIMITS,
+        "python -m benchmarks ablation --preset full --seeds 3 --jobs 2 --out benchmarks/results/ablation.json",
+    ),
     "algorithms": Section(
         "Which algorithm",
         report_algorithms.body,
         report_algorithms.LIMITS,
         "python -m benchmarks algorithms --preset full --seeds 3 --jobs 2 --out benchmarks/results/algorithms.json",
+    ),
+    "on_policy": Section(
+        "Which algorithm, on-policy",
+        report_algorithms.body,
+        report_algorithms.ON_POLICY_LIMITS,
+        "python -m benchmarks on_policy --preset full --seeds 3 --jobs 2 --out benchmarks/results/on_policy.json",
     ),
     "rollouts": Section(
         "What filling a batch costs",
@@ -52,10 +68,22 @@ SECTIONS = {
         report_selection.LIMITS,
         "python -m benchmarks.selection_simulation --preset full --out benchmarks/results/selection_simulation.json",
     ),
+    "passk": Section(
+        "Wider or only sharper: pass@k",
+        passk_page.body,
+        passk_page.LIMITS,
+        "python -m benchmarks passk --preset full --seeds 3 --jobs 2 --out benchmarks/results/passk.json",
+    ),
+    "pipeline": Section(
+        "What comes before, and what stands in for a verifier",
+        pipeline_page.body,
+        pipeline_page.LIMITS,
+        "python -m benchmarks pipeline --preset full --seeds 3 --jobs 2 --out benchmarks/results/pipeline.json",
+    ),
     "overhead": Section(
         "What it costs beside TRL's trainer",
-        report_overhead.body,
-        report_overhead.LIMITS,
+        overhead_page.body,
+        overhead_page.LIMITS,
         "python -m benchmarks overhead --preset full --out benchmarks/results/overhead.json",
     ),
     "memory": Section(

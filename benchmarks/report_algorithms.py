@@ -1,37 +1,48 @@
 """The page's section on the algorithms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithm_plot import plot_curves
-from benchmarks.markdown import table, with_interval
+from benchmarks.markdown import p_value, table, verdict, with_interval
+from benchmarks.report_tuning import tuning
 
 
-LEVEL = 0.05
 LIMITS = (
     "The policy has 0.3M parameters, answers have some 30 tokens and the verifier is exact, so nothing is said about "
     "long reasoning, noisy rewards or large models, where sequence ratios are far from 1 more often. A run is short: a "
-    "method that is slower at first and better later would look worse. Learning rates come from a grid of few values "
-    "with one trial each. One or two warm starts of one task say little about others; the intervals are over runs, and "
+    "method that is slower at first and better later would look worse. Settings come from a grid of few values with "
+    "one trial each. One or two warm starts of one task say little about others; the intervals are over runs, and "
     "with so few of them percentile intervals are too narrow, which is why the p-values are of a t-test. The offline "
     "methods would take another round of sampling where the on-policy methods go on."
 )
+ON_POLICY_LIMITS = (
+    "Nothing about large models or long answers. With one update on each generation the methods differ in how "
+    "advantages are formed and averaged, and in what is sampled; the ratios and clips that tell them apart elsewhere "
+    "do nothing here. Small generations are noisier than large ones, and a run of a few thousand completions is short."
+)
+# What comes of the completions of a generation
+LAYOUTS = {
+    "algorithms": "8 of them per generation of 64 prompts x 8 completions",
+    "on_policy": "each on a generation of its own, of 8 prompts x 8 completions",
+}
 
 
 def body(result: Mapping[str, Any], plots: Path) -> str:
     """Tables, verdict and picture of one result."""
     summary, configs = result["summary"], result["configs"]
-    picture = plots / f"algorithms-{result['preset']}.png"
+    labels = {name: config["label"] for name, config in configs.items()}
+    picture = plots / f"{result['benchmark']}-{result['preset']}.png"
     plot_curves(result, picture)
     return "\n\n".join(
         [
             _intro(result),
             _table(summary, configs),
-            _verdict(summary["rows"], configs),
+            verdict(summary["rows"], labels, "GRPO at equal tokens"),
             f"![Held-out accuracy against generated tokens]({plots.name}/{picture.name})",
             _columns(summary, configs),
-            _rates(summary["learning_rates"], configs),
+            tuning(summary["tuning"], labels) if "tuning" in summary else _rates(summary["learning_rates"], configs),
         ]
     )
 
@@ -40,8 +51,8 @@ def _intro(result: Mapping[str, Any]) -> str:
     summary = result["summary"]
     settings = summary["sizes"]
     return (
-        f"{settings['steps']} optimizer updates of 64 completions, 8 of them per generation of 64 prompts x 8 "
-        f"completions. Runs per row: {len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
+        f"{settings['steps']} optimizer updates of 64 completions, {LAYOUTS[result['benchmark']]}. Runs per row: "
+        f"{len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
         f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at the end, and "
         f"avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
         f"{with_interval(summary['start'])}, with an entropy of {summary['start_entropy']:.3f} nats and "
@@ -69,7 +80,7 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
                 configs[name]["label"],
                 with_interval(row["accuracy"]),
                 with_interval(difference, "+") if difference else "-",
-                _p_value(difference["p_holm"]) if difference else "-",
+                p_value(difference["p_holm"]) if difference else "-",
                 with_interval(row["accuracy_end"]),
                 f"{row['tokens'] / 1000:,.0f}k",
                 f"{row['clip']['share']:.2%}" if row["clip"] else "-",
@@ -78,29 +89,6 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
             ]
         )
     return table(header, rows)
-
-
-def _p_value(p: float | None) -> str:
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _verdict(rows: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
-    """Which methods differ from the baseline once the number of comparisons is counted, losses as plainly as wins."""
-    compared = {name: row["difference"] for name, row in rows.items() if "difference" in row}
-
-    def names(chosen: Sequence[str]) -> str:
-        return "; ".join(f"{configs[name]['label']} ({compared[name]['mean']:+.3f})" for name in chosen) or "none"
-
-    told_apart = [name for name, d in compared.items() if d["p_holm"] is not None and d["p_holm"] < LEVEL]
-    return "\n".join(
-        [
-            f"Against GRPO at equal tokens, after Holm's correction for {len(compared)} comparisons (level {LEVEL}):",
-            "",
-            f"- better: {names([name for name in told_apart if compared[name]['mean'] > 0])}",
-            f"- worse: {names([name for name in told_apart if compared[name]['mean'] < 0])}",
-            f"- not told apart from it: {names([name for name in compared if name not in told_apart])}",
-        ]
-    )
 
 
 def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
@@ -128,6 +116,7 @@ def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
 
 
 def _rates(rates: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    """Of results in which learning rates alone were chosen."""
     tried = sorted({rate for row in rates.values() for rate, _ in row["trials"]})
     rows = []
     for name, row in rates.items():

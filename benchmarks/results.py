@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 
-LIBRARIES = ("pg-grpo", "trl", "transformers", "torch", "accelerate", "datasets", "peft", "bitsandbytes")
+LIBRARIES = ("pg-grpo", "trl", "transformers", "torch", "accelerate", "datasets", "peft", "bitsandbytes", "math-verify")
 RESAMPLES = 10_000
 
 

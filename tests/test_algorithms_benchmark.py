@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import algorithms, report
-from benchmarks.algorithm_rows import METHODS
-from benchmarks.algorithm_summary import accuracy_at_tokens, choose_rates, clip_shares, summarise
-from benchmarks.algorithms import PRESETS, START, TUNING_SEED, MethodSpec, reported_specs, train, trial_specs
+from benchmarks import algorithms, on_policy, report, tables
+from benchmarks.algorithm_rows import METHODS, ON_POLICY_METHODS
+from benchmarks.algorithm_summary import accuracy_at_tokens, summarise
+from benchmarks.algorithms import train
 from benchmarks.comparisons import holm, paired_p_value
+from benchmarks.method_runs import START, MethodSpec, clip_shares, mean_entropy
+from benchmarks.tables import Campaign
 from dapo_ext import evaluate
 from dapo_ext.playground import make_dataset
+from tests.campaigns import campaign, small  # noqa: F401 - a fixture
 from tests.tiny import build_tokenizer, policy, policy_dir
 
 
@@ -35,57 +38,33 @@ def record(spec, accuracy, tokens=100, **changes):
     }
 
 
-def test_trials_are_of_the_tuning_split_and_share_nothing_with_what_is_reported():
-    preset = PRESETS["full"]
-    trials = trial_specs(preset)
-    rates = dict.fromkeys(preset.methods, 1e-4)
-    reported = reported_specs(preset, rates, seeds=3)
-    assert {spec.split for spec in trials} == {"tuning"}
-    assert {spec.split for spec in reported} == {"held_out"}
-    assert TUNING_SEED not in {spec.seed for spec in reported}
-    budgets = {name: sorted(s.changes["learning_rate"] for s in trials if s.row == name) for name in preset.methods}
-    assert set(map(tuple, budgets.values())) == {tuple(sorted(preset.rates))}
-    assert len({spec.key for spec in trials + reported}) == len(trials) + len(reported)
-    assert not set(make_dataset("tuning", preset.held_out)["prompt"]) & set(
-        make_dataset("held_out", preset.held_out)["prompt"]
-    )
-
-
-def test_the_best_trial_chooses_the_rate_and_of_equals_the_smaller():
-    specs = trial_specs(replace(PRESETS["quick"], methods=("grpo", "dpo"), rates=(1e-4, 3e-4, 1e-3)))
-    accuracies = {("grpo", 1e-4): 0.3, ("grpo", 3e-4): 0.5, ("grpo", 1e-3): 0.4}
-    trials = [record(spec, accuracies.get((spec.row, spec.changes["learning_rate"]), 0.3)) for spec in specs]
-    assert choose_rates(trials) == {"grpo": 3e-4, "dpo": 1e-4}
-
-
-def test_nothing_is_chosen_by_a_reported_run():
-    spec = reported_specs(PRESETS["quick"], dict.fromkeys(PRESETS["quick"].methods, 1e-4), 1)[-1]
-    with pytest.raises(ValueError, match="held_out"):
-        choose_rates([record(spec, 0.9)])
-
-
-def test_the_reported_runs_take_the_rate_their_trials_chose(tmp_path, monkeypatch):
+def test_the_reported_runs_take_what_their_trials_chose(tmp_path, monkeypatch):
     asked = []
-
-    def run_in_stages(specs, work, store, warm_starts, jobs):
-        asked.append(specs)
-        best = {"grpo": 3e-4, "pg-grpo-0.1": 1e-4, "dpo": 3e-4, "pg-dpo": 1e-4}
-        return [record(spec, 0.5 if spec.changes.get("learning_rate") == best.get(spec.row) else 0.4) for spec in specs]
-
-    monkeypatch.setattr(algorithms, "run_all", run_in_stages)
-    result = algorithms.run("quick", 2, str(tmp_path / "algorithms.json"), 1, str(tmp_path))
-    trials, reported = asked
-    assert len(trials) == 4 * 2
-    assert {(s.row, s.changes["learning_rate"]) for s in reported if s.row != START} == {
-        ("grpo", 3e-4),
-        ("pg-grpo-0.1", 1e-4),
-        ("dpo", 3e-4),
-        ("pg-dpo", 1e-4),
+    best = {
+        "grpo": {"learning_rate": 3e-4, "epsilon": 0.4},
+        "pg-grpo": {"learning_rate": 1e-4, "pg_beta": 0.3},
+        "dpo": {"learning_rate": 3e-4, "beta": 0.1},
+        "pg-dpo": {"learning_rate": 1e-4, "pg_beta": 0.03},
     }
+
+    def run_in_stages(specs, work, store, warm_starts, jobs, deadline):
+        asked.append(specs)
+        return [record(spec, 0.5 if dict(spec.tried) == best.get(spec.row) else 0.4) for spec in specs]
+
+    monkeypatch.setattr(tables, "run_all", run_in_stages)
+    monkeypatch.setitem(algorithms.PRESETS, "quick", replace(algorithms.PRESETS["quick"], knobs=3))
+    result = algorithms.run("quick", Campaign(str(tmp_path / "algorithms.json"), 2, 1, str(tmp_path)))
+    trials, reported = asked
+    assert len(trials) == 4 * 2 * 3
+    assert {row: dict(spec.tried) for spec in reported if (row := spec.row) != START} == best
+    assert all(spec.changes.items() >= best[spec.row].items() for spec in reported if spec.row != START)
     assert [entry["seed"] for entry in result["seeds"]] == [0, 1]
-    assert result["summary"]["learning_rates"]["grpo"] == {"trials": [[1e-4, 0.4], [3e-4, 0.5]], "chosen": 3e-4}
+    assert result["summary"]["tuning"]["grpo"]["chosen"] == best["grpo"]
+    assert result["configs"]["pg-grpo"]["pg_beta"] == 0.3
     report.run(str(tmp_path), str(tmp_path / "page"))
-    assert "**0.500**" in (tmp_path / "page" / "RESULTS.md").read_text()
+    page = (tmp_path / "page" / "RESULTS.md").read_text()
+    assert "| PG-GRPO, pg_beta 0.3 | **0.500** | 0.400 |" in page
+    assert "| PG-GRPO, pg_beta 0.1 | 0.400 | 0.400 |" in page
 
 
 # ---- The table ----
@@ -109,11 +88,7 @@ def test_the_table_is_read_at_the_tokens_of_the_shortest_run_and_paired_by_run()
             for s in (0, 1)
         ),
     ]
-    trials = [
-        record(s, 0.3)
-        for s in trial_specs(replace(PRESETS["quick"], methods=("grpo", "dapo", "pg-dpo"), rates=(1e-4,)))
-    ]
-    summary = summarise(trials, records)
+    summary = summarise(records)
     assert summary["equal_tokens"] == 80
     rows = summary["rows"]
     # GRPO: 0.2 + 0.2 * 80 / 100 = 0.36 and 0.6; DAPO half way from 0.2: 0.4 and 0.5
@@ -164,12 +139,28 @@ def test_every_method_takes_eight_updates_of_64_completions_or_32_pairs(name, tm
     method = METHODS[name]
     args = method.config(str(tmp_path), **method.settings)
     assert args.max_grad_norm == 1.0
+    assert len(method.knob) == 3
     if method.is_offline:
         assert args.per_device_train_batch_size == 32
     else:
         assert (args.generation_batch_size, args.steps_per_generation, args.num_generations) == (512, 8, 8)
         assert args.gradient_accumulation_steps == args.num_iterations == 1
-        assert args.beta == (0.001 if name == "pg-grpo-as-proposed" else 0)
+        assert args.beta == 0
+
+
+@pytest.mark.parametrize("name", ON_POLICY_METHODS)
+def test_on_policy_every_update_has_a_generation_of_its_own(name, tmp_path):
+    method = ON_POLICY_METHODS[name]
+    args = method.config(str(tmp_path), **method.settings)
+    assert (args.generation_batch_size, args.steps_per_generation, args.num_iterations) == (64, 1, 1)
+
+
+def test_the_on_policy_table_comes_of_real_runs_whose_clip_never_acts(small, tmp_path, monkeypatch):  # noqa: F811
+    preset = replace(on_policy.PRESETS["quick"], methods=("grpo", "rloo"), steps=2, held_out=8, curve_prompts=4)
+    monkeypatch.setitem(on_policy.PRESETS, "quick", preset)
+    result = on_policy.run("quick", campaign(tmp_path))
+    assert {name: row["clip"]["share"] for name, row in result["summary"]["rows"].items()} == {"grpo": 0, "rloo": 0}
+    assert "each on a generation of its own" in report.render([result], tmp_path)
 
 
 def test_a_run_records_curve_clip_and_entropy():
@@ -203,6 +194,4 @@ def test_the_entropy_is_the_mean_over_the_tokens_the_policy_samples():
         for position in range(len(ids) - len(completion) - 1, len(ids) - 1):
             probabilities = logits[position].softmax(0)
             entropies.append(-(probabilities * probabilities.log()).sum().item())
-    assert algorithms.mean_entropy(model, tokenizer, prompts) == pytest.approx(
-        sum(entropies) / len(entropies), rel=1e-5
-    )
+    assert mean_entropy(model, tokenizer, prompts) == pytest.approx(sum(entropies) / len(entropies), rel=1e-5)

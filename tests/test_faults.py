@@ -14,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset, IterableDataset
 
+from dapo_ext.checkpoint_manifest import open_manifest
 from dapo_ext.prompt_lengths import context_length
 from tests.pg_tiny import pg_trainer
 from tests.tiny import dapo_trainer, logged, odd_length, prompts, weights
@@ -309,14 +310,13 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, start
     """/dev/full refuses every byte, as a full disk does."""
     changes = {**SAVING, "gradient_accumulation_steps": 2} if start is TRAINERS["DAPO"] else SAVING
     trainer = start(tmp_path / "run", **changes)
-    save_model = trainer.save_model
 
-    def on_a_full_disk(output_dir, *args, **kwargs):
-        if output_dir.endswith("checkpoint-2"):
-            (Path(output_dir) / file).symlink_to("/dev/full")
-        save_model(output_dir, *args, **kwargs)
+    def fill_the_disk(folder):
+        open_manifest(folder)
+        if folder.name == "checkpoint-2":
+            (folder / file).symlink_to("/dev/full")
 
-    monkeypatch.setattr(trainer, "save_model", on_a_full_disk)
+    monkeypatch.setattr("dapo_ext.exact_resume.open_manifest", fill_the_disk)
     with pytest.raises(Exception, match=r"(?i)no space left|unexpected pos|write|enforce") as error:
         trainer.train()
     (note,) = error.value.__notes__

@@ -75,7 +75,9 @@ def built(monkeypatch, tmp_path):
     monkeypatch.delenv("SMOKE", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", lambda *names, split: [rows for _ in split])
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
+    # The answer that the configuration asks for, which transformers remembers once it was given
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
     for auto in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(auto, "from_pretrained", lambda name, **settings: build_tokenizer())
     monkeypatch.setattr(dapo_ext, "evaluate", lambda *arguments, **settings: EVALUATION)

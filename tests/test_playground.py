@@ -399,6 +399,21 @@ class TestWarmStart:
             assert row == [-100] * start + ids[start:end] + [-100] * (len(ids) - end)
             assert set(ids[end:]) <= {tokenizer.pad_token_id}
 
+    def test_another_policy_is_warmed_up_on_longer_sums_and_told_apart(self, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(warm_start_module, "draw_prompt", lambda *a: drawn.append(a[2]) or draw_prompt(*a))
+        larger = {"hidden_size": 32, "num_hidden_layers": 1, "max_length": 640}
+        options = {"steps": 2, "policy": larger, "max_terms": 40, "learning_rate": 1e-3}
+        path = warm_start(tmp_path / "start", **options)
+        model = AutoModelForCausalLM.from_pretrained(path)
+        assert max(drawn[:64]) <= 3
+        assert max(drawn[64:]) > 10
+        assert (model.config.hidden_size, model.config.max_position_embeddings) == (32, 640)
+        assert AutoTokenizer.from_pretrained(path).model_max_length == 640
+        assert warm_start(path, **options, on_step=lambda *_: pytest.fail("trained again")) == path
+        with pytest.raises(ValueError, match="policy is"):
+            warm_start(path, **{**options, "policy": {**larger, "hidden_size": 48}})
+
     def test_no_steps_is_an_error(self, tmp_path):
         with pytest.raises(ValueError, match="steps=0"):
             warm_start(tmp_path / "start", steps=0)

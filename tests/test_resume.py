@@ -1,5 +1,6 @@
 """A run that was stopped anywhere goes on as if it had not been: to the bit, and the batches with it."""
 
+import inspect
 import json
 import os
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from datasets import IterableDataset
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
+from trl import GRPOTrainer
+from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
 from tests.resume_trainers import LAYOUT, SAVING, dapo, fickle_reward, pg_dpo, pg_grpo
@@ -164,3 +167,38 @@ def test_a_step_left_half_way_begins_anew(tmp_path, step):
     resumed = dapo(tmp_path, max_steps=step + 1)
     resumed.train(resume_from_checkpoint=True)
     assert resumed._step == LAYOUT["gradient_accumulation_steps"] * (step + 1)
+
+
+# Texts of the host that exact resume answers to
+RELIED_UPON = {
+    Trainer._inner_training_loop: [
+        "self._tr_loss = torch.tensor(0.0, device=args.device)",
+        "self._globalstep_last_logged = self.state.global_step",
+        "for epoch in range(epochs_trained, num_train_epochs):",
+        "epochs_trained=epochs_trained, steps_trained_in_current_epoch=steps_trained_in_current_epoch,",
+        "train_dataloader=train_dataloader, steps_in_epoch=steps_in_epoch,",
+    ],
+    Trainer._run_epoch: [
+        "if epoch == epochs_trained and resume_from_checkpoint is not None:",
+        "skip_first_batches(train_dataloader, steps_trained_in_current_epoch)",
+        "self.state.epoch = epoch + (step + 1) / steps_in_epoch",
+        "if rng_to_sync: self._load_rng_state(resume_from_checkpoint)",
+    ],
+    Trainer._save_checkpoint: [
+        'checkpoint_folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"',
+        "if self.args.push_to_hub: self._push_from_checkpoint(output_dir)",
+        "rotate_checkpoints( output_dir=run_dir, save_total_limit=self.args.save_total_limit,",
+    ],
+    GRPOTrainer.training_step: ["self._step += 1"],
+    RepeatSampler.__iter__: ["torch.randperm(self.num_samples, generator=self.generator)"],
+    SyncRefModelCallback._sync_target_model: ["zip(target_model.parameters(), model.parameters(), strict=True)"],
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [(method, text) for method, texts in RELIED_UPON.items() for text in texts],
+    ids=lambda value: getattr(value, "__qualname__", value)[:40],
+)
+def test_relied_upon_source(method, text):
+    assert text in " ".join(inspect.getsource(method).split())

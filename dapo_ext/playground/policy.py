@@ -46,6 +46,7 @@ def build_policy(
     num_key_value_heads: int = 2,
     head_dim: int = 24,
     intermediate_size: int = 256,
+    max_length: int = MAX_LENGTH,
 ) -> Qwen3ForCausalLM:
     r"""
     Build the untrained policy: a Qwen3 model with tied embeddings, in float32, of about 0.3M parameters by default.
@@ -67,6 +68,8 @@ def build_policy(
             Width of a head; must be even.
         intermediate_size (`int`, *optional*, defaults to `256`):
             Width of the feed-forward layer.
+        max_length (`int`, *optional*, defaults to `512`):
+            Most tokens of prompt and completion together.
 
     Returns:
         [`~transformers.Qwen3ForCausalLM`]:
@@ -80,7 +83,7 @@ def build_policy(
         num_key_value_heads=num_key_value_heads,
         head_dim=head_dim,
         intermediate_size=intermediate_size,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=max_length,
         tie_word_embeddings=True,
         initializer_range=hidden_size**-0.5,  # the usual 0.02 is meant for wide models: here it halves what is learnt
         pad_token_id=PAD_TOKEN_ID,

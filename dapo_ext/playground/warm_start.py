@@ -7,9 +7,10 @@ rows (1.19 with its own tokenization), seeds the global random state, and wants 
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
@@ -25,7 +26,8 @@ LEARNING_RATE = 4e-3
 ADAM_BETAS = (0.9, 0.98)
 WARMUP_SHARE = 0.1  # of the steps, linear; the rest is a cosine to 0
 MAX_GRAD_NORM = 1.0
-CURRICULUM = ((0.25, 3), (0.5, 5), (1.0, 10))  # (share of the steps up to which it holds, largest number of terms)
+CURRICULUM = ((0.25, 3), (0.5, 5))  # (share of the steps up to which it holds, largest number of terms)
+MAX_TERMS = 10  # of the rest of the steps
 IGNORED_LABEL = -100
 SETTINGS_FILE = "warm_start.json"
 
@@ -35,8 +37,11 @@ def warm_start(
     seed: int = 0,
     steps: int = 550,
     redo_rate: float = 0.15,
-    max_terms: int = CURRICULUM[-1][1],
+    max_terms: int = MAX_TERMS,
     on_step: Callable[[int, int, float], None] | None = None,
+    learning_rate: float = LEARNING_RATE,
+    policy: Mapping[str, int] | None = None,
+    device: str = "cpu",
 ) -> Path:
     r"""
     Train [`build_policy`] on completions of the teacher and save it as a model directory; reuse it if it is there.
@@ -63,6 +68,12 @@ def warm_start(
             most 3 terms come to an accuracy of about a third, in a quarter of a minute on one thread.
         on_step (`Callable`, *optional*):
             Called as `on_step(step, steps, loss)` after every optimizer step, with `step` from 1 to `steps`.
+        learning_rate (`float`, *optional*, defaults to `4e-3`):
+            Largest learning rate; larger policies want smaller ones.
+        policy (`Mapping[str, int]`, *optional*):
+            Sizes to pass to [`build_policy`] in place of its defaults.
+        device (`str`, *optional*, defaults to `"cpu"`):
+            Where to train. Kernels as small as those of the default policy gain nothing elsewhere.
 
     Returns:
         `pathlib.Path`:
@@ -77,18 +88,22 @@ def warm_start(
     if max_terms < 2:
         raise ValueError(f"max_terms={max_terms} leaves no sum. Pass at least 2.")
     output_dir = Path(output_dir)
-    settings = {
+    settings: dict[str, Any] = {
         "seed": seed,
         "steps": steps,
         "redo_rate": redo_rate,
         "max_terms": max_terms,
         "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": learning_rate,
     }
+    if policy:
+        settings["policy"] = dict(policy)
     if _is_finished(output_dir, settings):
         return output_dir
     tokenizer = build_tokenizer()
-    model = _train(tokenizer, seed, steps, redo_rate, max_terms, on_step)
+    tokenizer.model_max_length = dict(policy or {}).get("max_length", tokenizer.model_max_length)
+    model = build_policy(seed, **(policy or {})).to(device)
+    _train(model, tokenizer, seed, steps, redo_rate, max_terms, on_step, learning_rate)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as staging:
         staged = Path(staging) / output_dir.name
@@ -104,7 +119,7 @@ def warm_start(
     return output_dir
 
 
-def _is_finished(output_dir: Path, settings: dict[str, int | float]) -> bool:
+def _is_finished(output_dir: Path, settings: dict[str, Any]) -> bool:
     """Whether the directory holds this warm start; an error if it holds anything else."""
     if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return False
@@ -115,7 +130,7 @@ def _is_finished(output_dir: Path, settings: dict[str, int | float]) -> bool:
             f"another output_dir, or remove it."
         )
     # The first warm starts did not say how many terms they went up to: all of them
-    found = {"max_terms": CURRICULUM[-1][1], **json.loads(settings_file.read_text())}
+    found = {"max_terms": MAX_TERMS, **json.loads(settings_file.read_text())}
     differing = [key for key in {**settings, **found} if settings.get(key) != found.get(key)]
     if differing:
         changes = ", ".join(f"{key} is {found.get(key)} there and {settings.get(key)} here" for key in differing)
@@ -127,21 +142,23 @@ def _is_finished(output_dir: Path, settings: dict[str, int | float]) -> bool:
 
 
 def _train(
+    model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     seed: int,
     steps: int,
     redo_rate: float,
     max_terms: int,
     on_step: Callable[[int, int, float], None] | None,
-) -> Qwen3ForCausalLM:
-    """Train the policy from its initial weights, on the CPU: kernels this small gain nothing elsewhere."""
+    learning_rate: float,
+) -> None:
+    """Train the policy from its initial weights."""
     rng = random.Random(seed)
-    model = build_policy(seed).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=ADAM_BETAS, weight_decay=0.0)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=ADAM_BETAS, weight_decay=0.0)
     scheduler = get_cosine_schedule_with_warmup(optimizer, int(WARMUP_SHARE * steps), steps)
     for step in range(steps):
-        most_terms = min(max_terms, next(terms for share, terms in CURRICULUM if step < share * steps))
-        input_ids, labels = _draw_batch(rng, tokenizer, most_terms, redo_rate)
+        most_terms = next((min(most, max_terms) for share, most in CURRICULUM if step < share * steps), max_terms)
+        input_ids, labels = (rows.to(model.device) for rows in _draw_batch(rng, tokenizer, most_terms, redo_rate))
         # No attention mask: padding is on the right, where causal attention never sees it.
         loss = model(input_ids=input_ids, labels=labels, use_cache=False).loss
         loss.backward()
@@ -151,7 +168,7 @@ def _train(
         optimizer.zero_grad()
         if on_step is not None:
             on_step(step + 1, steps, loss.item())
-    return model.eval()
+    model.eval()
 
 
 def _draw_batch(

@@ -1,0 +1,118 @@
+"""The page's section on the ablation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablation.plot import plot_ladder
+from benchmarks.ablation.rows import NAIVE, PREDICTIVE, PUBLISHED, REPRODUCED
+from benchmarks.markdown import p_value, share, table, with_interval
+
+
+LIMITS = (
+    "A policy of 0.3M parameters that answers in some 35 tokens; the published ladder is of 32B parameters and answers "
+    "of up to 20,480 tokens, after thousands of updates. Here a repeated step is the only reason to run into the "
+    "limit, so filtering and punishment act on one habit that the policy can drop, and nothing is said of long "
+    "reasoning that needs its length. Entropy has little time to collapse in a few hundred updates. The order of the "
+    "ladder matters: a rung shows what a technique adds to those below it, and the rows that leave one out what it "
+    "adds to all others. Six runs tell apart differences of about .05."
+)
+
+
+def body(result: Mapping[str, Any], plots: Path) -> str:
+    """Tables, activity and picture of one result."""
+    summary = result["summary"]
+    labels = {name: config["label"] for name, config in result["configs"].items()}
+    picture = plots / f"ablation-{result['preset']}.png"
+    plot_ladder(result, labels, picture)
+    return "\n\n".join(
+        [
+            _intro(result),
+            _accuracies(summary, labels),
+            f"![Accuracy of each row beside the published ladder]({plots.name}/{picture.name})",
+            "What the policies are like: entropy, length and truncated share of what they sample at the end; clipped "
+            "share of tokens over the second half of the run.",
+            _behaviour(summary, labels),
+            "**Does the setting give each technique something to act on?** In training:",
+            _activity(summary["rows"]),
+        ]
+    )
+
+
+def _intro(result: Mapping[str, Any]) -> str:
+    sizes, summary = result["summary"]["sizes"], result["summary"]
+    samples = 2 * sizes["samples"]
+    return (
+        f"{sizes['steps']} optimizer updates of 32 completions, 16 on each generation of 64 prompts x 8 completions. "
+        f"Runs per row: {len(result['seeds'])}, over warm starts: {len(sizes['starts'])}. Accuracy is avg@{samples} on "
+        f"{sizes['held_out']:,} held-out prompts at the end; before training it is {with_interval(summary['start'])}, "
+        f"with an entropy of {summary['start_entropy']:.3f} nats and {summary['start_length']:.1f} tokens per "
+        "completion. Naive GRPO is TRL's trainer. Differences are at equal updates, paired by warm start and seed: "
+        "each rung against the one below it, a row that leaves something out against DAPO (the rung with dynamic "
+        "sampling). `p (Holm)` is of the paired t-test, corrected for all of them. Published: AIME 2024 avg@32 of "
+        "Qwen2.5-32B, by the paper and, in brackets, by an independent reproduction; only the order can be compared."
+    )
+
+
+def _accuracies(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    samples = 2 * summary["sizes"]["samples"]
+    header = ["row", "published", f"avg@{samples}", f"pass@{samples}", "difference", "p (Holm)"]
+    header += [f"avg at {summary['equal_tokens'] / 1000:,.0f}k tokens", "tokens at the end"]
+    lines = []
+    for name, row in summary["rows"].items():
+        difference = row.get("difference")
+        lines.append(
+            [
+                labels[name],
+                _published(name),
+                with_interval(row["accuracy_end"]),
+                with_interval(row["pass_end"]),
+                with_interval(difference, "+") if difference else "-",
+                p_value(difference["p_holm"]) if difference else "-",
+                with_interval(row["accuracy"]),
+                f"{row['tokens'] / 1000:,.0f}k",
+            ]
+        )
+    return table(header, lines)
+
+
+def _published(name: str) -> str:
+    reproduced = f" ({REPRODUCED[name]})" if name in REPRODUCED else ""
+    return f"{PUBLISHED[name]}{reproduced}" if name in PUBLISHED else "-"
+
+
+def _behaviour(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    lines = [
+        [
+            labels[name],
+            f"{row['entropy']:.3f}",
+            f"{row['length']:.1f}",
+            f"{row['truncated']:.1%}",
+            *_clipped(row),
+        ]
+        for name, row in summary["rows"].items()
+    ]
+    return table(["row", "entropy", "length", "truncated", "clipped below", "clipped above"], lines)
+
+
+def _clipped(row: Mapping[str, Any]) -> list[str]:
+    return [share(row["clip"].get(side)) for side in ("low", "high")]
+
+
+def _activity(rows: Mapping[str, Any]) -> str:
+    """One line per technique, read in the row that does not have it yet, where there is one in the table."""
+    naive, lines = rows[NAIVE], []
+    lines.append(["overlong filtering", "completions cut off, naive GRPO", share(naive["truncated_in_training"])])
+    lines.append(["clip-higher", "tokens clipped below, above, naive GRPO", ", ".join(_clipped(naive))])
+    punished = [row["punishment"] for row in rows.values() if row["punishment"] is not None]
+    if punished:
+        what = "mean punishment, first row that has it"
+        lines.append(["soft overlong punishment", what, f"{punished[0]:.3f}"])
+    spread = f"{naive['length_spread']:.2f}"
+    lines.append(["token-level loss", "sd of the lengths over their mean, naive GRPO", spread])
+    lines.append(["dynamic sampling", "groups with equal rewards, naive GRPO", f"{naive['dead_groups']:.1%}"])
+    if PREDICTIVE in rows and "dynamic-sampling" in rows:
+        dead = (rows[name]["dead_groups"] for name in ("dynamic-sampling", PREDICTIVE))
+        what = "groups generated that have equal rewards, without it and with it"
+        lines.append(["predictive selection", what, ", ".join(map(share, dead))])
+    return table(["technique", "what it acts on", "how much of it there was"], lines)

@@ -1,0 +1,61 @@
+"""The picture of the ablation: the ladder here beside the published one, and what leaving a technique out costs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from benchmarks.ablation.rows import LADDER, LEFT_OUT, PUBLISHED, REPRODUCED, WHOLE
+from dapo_ext.plots import BLUE, GREY, ORANGE
+
+
+def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str | Path) -> None:
+    """
+    Plot accuracy by row, with the published ladder on an axis of its own beside it.
+
+    Args:
+        result (`Mapping`):
+            A result of `python -m benchmarks ablation`.
+        labels (`Mapping[str, str]`):
+            What each row is called.
+        path (`str` or `Path`):
+            PNG file to write.
+    """
+    rows = result["summary"]["rows"]
+    ladder = [name for name in LADDER if name in rows]
+    left_out = [name for name in rows if name.startswith(LEFT_OUT)]
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+        figure = Figure(figsize=(13, 4.4), layout="constrained")
+        here, published, without = figure.subplots(1, 3, width_ratios=(1, 0.8, 0.9))
+        _bars(here, rows, ladder, labels)
+        here.set(title="The ladder on the playground", xlabel="held-out accuracy (95 % interval)")
+        names = list(PUBLISHED)
+        places = range(len(names))[::-1]
+        published.plot(list(PUBLISHED.values()), places, color=GREY, marker="o", label="the paper")
+        again = [
+            (figure_, place) for name, place in zip(names, places, strict=True) if (figure_ := REPRODUCED.get(name))
+        ]
+        published.plot(*zip(*again, strict=True), color=ORANGE, marker="s", linestyle="--", label="independent")
+        published.set(title="Published, 32B parameters", xlabel="AIME 2024 avg@32", yticks=list(places))
+        published.set_yticklabels([name.replace("-", " ") for name in names])
+        published.legend(frameon=False, loc="lower left")
+        _bars(without, rows, [name for name in (WHOLE, *left_out) if name in rows], {**labels, WHOLE: "DAPO"})
+        without.sharex(here)
+        without.set(title="One technique left out", xlabel="held-out accuracy (95 % interval)")
+        figure.savefig(path, dpi=120)
+
+
+def _bars(axis, rows: Mapping[str, Any], names: list[str], labels: Mapping[str, str]) -> None:
+    places = range(len(names))[::-1]
+    means = [rows[name]["accuracy_end"]["mean"] for name in names]
+    bounds = [rows[name]["accuracy_end"]["interval"] for name in names]
+    errors = [
+        [mean - low for mean, (low, _) in zip(means, bounds, strict=True)],
+        [high - mean for mean, (_, high) in zip(means, bounds, strict=True)],
+    ]
+    axis.errorbar(means, places, xerr=errors, color=BLUE, marker="o", capsize=3, linestyle="none")
+    axis.set(yticks=list(places), ylim=(-0.5, len(names) - 0.5))
+    axis.set_yticklabels([labels[name] for name in names])
+    axis.grid(axis="x", color="#DDDDDD")

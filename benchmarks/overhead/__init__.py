@@ -1,0 +1,157 @@
+"""
+Step time and peak memory of the trainers against TRL's, at neutral settings and with each feature on.
+
+`neutral` is `DAPOTrainer` with dynamic sampling and punishment off; `replay` has dynamic sampling on with rewards that
+make every group informative, so that nothing is refilled and all that is left is the bookkeeping. Both train on the
+completions TRL's trainer trains on, to the bit. With a feature on, the learning rate is 0, so that all rows do the same
+amount of work whatever the feature would have them learn. Trainers take turns step by step. What has been
+measured is kept beside the result, part by part, so that an interrupted measurement goes on where it was.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+
+from benchmarks.overhead.growth import measure, points
+from benchmarks.overhead.memory import peak_memory
+from benchmarks.overhead.parts import Parts
+from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row
+from benchmarks.overhead.turns import step_seconds
+from benchmarks.results import interval, write_result
+from benchmarks.worlds import LARGE_POLICY, ON_GPU
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is measured."""
+
+    steps: int  # timed steps of the rows that do the same work
+    feature_steps: int
+    growth_steps: int = 0  # none: growth is not measured
+    growth: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    memory: bool = False
+    policy: Mapping[str, int] = field(default_factory=dict)
+    layout: Mapping[str, Any] = field(default_factory=dict)  # changes to it
+
+
+PRESETS = {
+    "quick": Preset(8, 8),
+    "full": Preset(
+        60,
+        40,
+        20,
+        {
+            "lengths": (40, 80, 160),
+            "groups": (4, 8, 16),
+            "batches": (16, 32, 64),
+            "pools": (2048, 131_072, 1_048_576),
+            "ranks": (1, 2),
+        },
+        memory=True,
+    ),
+    "gpu": Preset(
+        8,
+        6,
+        4,
+        {"lengths": (128, 256, 512), "groups": (4, 8, 16), "batches": (16, 32, 64), "pools": (1_048_576,), "ranks": ()},
+        memory=True,
+        policy=LARGE_POLICY,
+        layout={**ON_GPU, "max_completion_length": 128, "generation_kwargs": {"min_new_tokens": 128}},
+    ),
+}
+STILL = {"learning_rate": 0.0}
+
+
+def run(preset: str, seeds: int, out: str, deadline: float | None = None) -> dict[str, Any]:
+    """Measure and write; see the module's docstring. An `OutOfTime` leaves what was measured for the next call."""
+    transformers.logging.set_verbosity_error()
+    sizes = PRESETS[preset]
+    parts = Parts(Path(out).with_suffix(".parts"), {"preset": asdict(sizes)}, deadline)
+    entries = []
+    for seed in range(seeds):
+        entries.append(_measure_seed(sizes, seed, parts))
+        medians = {name: statistics.median(seconds) for name, seconds in entries[-1]["step_seconds"].items()}
+        print(f"seed {seed}: " + "  ".join(f"{name} {seconds:.3f} s" for name, seconds in medians.items()))
+    summary = summarise(entries)
+    for name in SAME_WORK.keys() - {TRL}:
+        value = summary[f"{name}_over_trl"]
+        print(f"{name}: {value['median']:.3f}  [{value['interval'][0]:.3f}, {value['interval'][1]:.3f}]")
+    rows = {label: config for label, _, config in configs(preset)}
+    return write_result(out, "overhead", preset, rows, entries, {"sizes": asdict(sizes), **summary})
+
+
+def _measure_seed(preset: Preset, seed: int, parts: Parts) -> dict[str, Any]:
+    policy = dict(preset.policy)
+    layout, pair_layout = {**LAYOUT, **preset.layout}, {**PAIR_LAYOUT, **_of_pairs(preset.layout)}
+
+    def timed(name: str, rows: Mapping[str, Row], settings: Mapping[str, Any], steps: int) -> dict[str, list[float]]:
+        return parts.measure(f"seed{seed}-{name}", lambda: step_seconds(rows, settings, seed, steps, policy))
+
+    entry = {
+        "seed": seed,
+        "step_seconds": timed("same-work", SAME_WORK, layout, preset.steps),
+        "feature_seconds": timed("features", FEATURES, layout | STILL, preset.feature_steps),
+        "pair_seconds": timed("pairs", PAIRS, pair_layout | STILL, preset.feature_steps),
+        "growth": [],
+    }
+    for point in points(**preset.growth) if preset.growth_steps else []:
+        work = partial(measure, point, layout | STILL, seed, preset.growth_steps, policy)
+        entry["growth"].append(parts.measure(f"seed{seed}-{point.name}", work))
+    if preset.memory:
+        rows = SAME_WORK | FEATURES
+        entry["memory"] = parts.measure(f"seed{seed}-memory", partial(peak_memory, rows, layout, seed, policy))
+        work = partial(peak_memory, PAIRS, pair_layout, seed, policy)
+        entry["pair_memory"] = parts.measure(f"seed{seed}-pair-memory", work)
+    return entry
+
+
+def _of_pairs(layout: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in layout.items() if name in ON_GPU}
+
+
+def summarise(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Ratios to TRL's trainer, each formed within a step, as medians over all steps with 95 % bootstrap intervals."""
+    summary: dict[str, Any] = _ratios([entry["step_seconds"] for entry in entries])
+    summary["features"] = _ratios([entry["feature_seconds"] for entry in entries])
+    summary["pairs"] = _ratios([entry["pair_seconds"] for entry in entries])
+    summary["growth"] = [
+        {
+            "axis": places[0]["axis"],
+            "value": places[0]["value"],
+            "trl_seconds": statistics.median(second for place in places for second in place["step_seconds"][TRL]),
+            **_ratios([place["step_seconds"] for place in places]),
+        }
+        for places in zip(*(entry["growth"] for entry in entries), strict=True)
+    ]
+    return summary
+
+
+def _ratios(measured: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    ratios = {}
+    for name in measured[0]:
+        if name != TRL:
+            pairs = [zip(seconds[name], seconds[TRL], strict=True) for seconds in measured]
+            ratios[f"{name}_over_trl"] = interval([ours / theirs for pair in pairs for ours, theirs in pair], np.median)
+    return ratios
+
+
+def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:
+    """What a dry run builds."""
+    sizes = PRESETS[preset]
+    layout, pair_layout = {**LAYOUT, **sizes.layout}, {**PAIR_LAYOUT, **_of_pairs(sizes.layout)}
+
+    def built(rows: Mapping[str, Row], settings: Mapping[str, Any], prefix: str) -> list[tuple[str, type, dict]]:
+        return [(f"{prefix}{name}", row.config, {**settings, **row.settings}) for name, row in rows.items()]
+
+    planned = built(SAME_WORK, layout, "") + built(FEATURES, layout | STILL, "feature ")
+    planned += built(PAIRS, pair_layout | STILL, "pairs ")
+    places = points(**sizes.growth) if sizes.growth_steps else []
+    for point in places:
+        planned += built(SAME_WORK, {**layout, **point.changes}, f"{point.axis} {point.value} ")
+    return planned

@@ -1,0 +1,45 @@
+"""Peak memory of a few steps, each trainer in a process of its own."""
+
+import multiprocessing
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+
+from benchmarks.overhead.rows import PROMPTS, Row
+from benchmarks.overhead.turns import build_row
+
+
+MEMORY_STEPS = 3
+MIB = 2**20
+
+
+def peak_memory(rows: Mapping[str, Row], layout: Mapping[str, Any], seed: int, policy=None) -> dict[str, float]:
+    """
+    Peak memory of each row in MiB: what the GPU held at most, or without one the process's largest resident set.
+
+    Args:
+        rows (`Mapping[str, Row]`), layout (`Mapping[str, Any]`), seed (`int`), policy (`Mapping`, *optional*):
+            As in [`~benchmarks.overhead.turns.step_seconds`].
+    """
+    context = multiprocessing.get_context("spawn")
+    peaks = {}
+    for name in rows:
+        with ProcessPoolExecutor(1, mp_context=context) as process:  # a new one for each row
+            peaks[name] = process.submit(_peak, rows[name], dict(layout), seed, policy).result()
+    return peaks
+
+
+def _peak(row: Row, layout: dict[str, Any], seed: int, policy) -> float:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as directory:
+        settings = {"seed": seed, "max_steps": MEMORY_STEPS, **layout}
+        build_row(row, directory, settings, policy, PROMPTS, []).train()
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MIB
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB

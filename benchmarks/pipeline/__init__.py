@@ -1,0 +1,82 @@
+"""
+What comes before reinforcement learning, and what can stand in for a verifier.
+
+The warm start alone, the warm start followed by GRPO (TRL's), GRPO from untrained weights with as many updates and with
+three times as many, and the way without a verifier: pairs of the warm start's own samples, a reward model trained on
+them with TRL's `RewardTrainer`, and GRPO on its scores. Learning rates are chosen by as many trials for every row, and
+all are measured by the verifier.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOConfig, GRPOTrainer, RewardConfig
+
+from benchmarks.method_runs import START, MethodSpec, train_method
+from benchmarks.methods import Method, on_policy
+from benchmarks.paired import by_seed
+from benchmarks.pipeline.reward_model import PROMPTS_PER_UPDATE, LearnedReward, reward_settings, train_reward_model
+from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL, summarise
+from benchmarks.results import write_result
+from benchmarks.tables import Campaign, Preset, planned_configs, run_table
+from benchmarks.worlds import WORLDS, World
+from dapo_ext.playground import build_policy, build_tokenizer
+
+
+TIMES = 3  # as many updates in the longer run from untrained weights
+SETTINGS = {**on_policy(8), "loss_type": "grpo"}
+LABELS = {
+    RL: "warm start, then GRPO",
+    SCRATCH: "GRPO from untrained weights",
+    LONG: f"GRPO from untrained weights, {TIMES} times the updates",
+    WITH_REWARD_MODEL: "warm start, pairs, reward model, GRPO",
+}
+METHODS = {name: Method(label, GRPOTrainer, GRPOConfig, SETTINGS) for name, label in LABELS.items()}
+PRESETS = {
+    "quick": Preset((RL, SCRATCH, WITH_REWARD_MODEL), (0,), (1e-4,), 16, 16, 256, 64, 1),
+    "full": Preset(tuple(METHODS), (0, 1), (1e-4, 3e-4, 9e-4), 160, 40, 1024, 512, 2),
+    "gpu": Preset(tuple(METHODS), (0,), (2e-5, 6e-5), 64, 32, 1024, 128, 2, world="gpu"),
+}
+
+
+def train(spec: MethodSpec, start: Path) -> dict[str, Any]:
+    """Carry out one run."""
+    if spec.row == START:
+        return train_method(None, spec, start)
+    method = METHODS[spec.row]
+    with tempfile.TemporaryDirectory() as directory:
+        if spec.row in (SCRATCH, LONG):
+            start = _untrained(spec.where, spec.start, Path(directory) / "untrained")
+            steps = spec.steps * (TIMES if spec.row == LONG else 1)
+            return train_method(method, dataclasses.replace(spec, steps=steps), start)
+        if spec.row == WITH_REWARD_MODEL:
+            prompts = PROMPTS_PER_UPDATE * spec.steps
+            model = train_reward_model(start, spec.where, spec.seed, Path(directory), prompts)
+            made = train_method(method, spec, start, reward=lambda counted: LearnedReward(model, counted))
+            return made | model.figures
+        return train_method(method, spec, start)
+
+
+def _untrained(world: World, seed: int, directory: Path) -> Path:
+    """The weights that the warm start of this seed began with."""
+    policy = build_policy(seed, **world.warm_start.get("policy", {}))
+    policy.save_pretrained(directory)
+    build_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:
+    """What a dry run builds."""
+    world = WORLDS[PRESETS[preset].world]
+    return [*planned_configs(METHODS, PRESETS[preset]), ("reward model", RewardConfig, reward_settings(world))]
+
+
+def run(preset: str, campaign: Campaign) -> dict[str, Any]:
+    """Choose learning rates, train, write; see the module's docstring."""
+    runs = run_table(METHODS, PRESETS[preset], train, campaign)
+    summary = {"sizes": runs.sizes, **summarise(runs.records), "tuning": runs.tuning}
+    for name, row in summary["rows"].items():
+        print(f"{name:>18}: {row['accuracy_end']['mean']:.3f}")
+    return write_result(campaign.out, "pipeline", preset, runs.configs, by_seed(runs.records), summary)

@@ -1,0 +1,106 @@
+"""The overhead: trainers that take turns and do what they do alone, ratios formed within a step, memory, growth."""
+
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import overhead, report
+from benchmarks.overhead import Preset, turns
+from benchmarks.overhead.growth import points
+from benchmarks.overhead.memory import _peak
+from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIRS, SAME_WORK, TRL, Row, make_pairs, make_prompts
+from benchmarks.playground_runs import OutOfTime
+from tests.tiny import SMALL
+
+
+TINY = {"per_device_train_batch_size": 8, "max_completion_length": 6}
+
+
+def test_trainers_that_take_turns_do_the_same_work_to_the_bit(monkeypatch):
+    built = {}
+    build_row = turns.build_row
+
+    def keep(row, *arguments):
+        built[row.label] = build_row(row, *arguments)
+        return built[row.label]
+
+    monkeypatch.setattr(turns, "build_row", keep)
+    monkeypatch.setattr(turns, "WARM_UP_STEPS", 1)
+    seconds = turns.step_seconds(SAME_WORK, LAYOUT | TINY, 0, 2, SMALL, prompts=64)
+    assert {name: len(each) for name, each in seconds.items()} == {"trl": 2, "neutral": 2, "replay": 2}
+    assert all(second > 0 for each in seconds.values() for second in each)
+    trl, *others = (dict(trainer.model.named_parameters()) for trainer in built.values())
+    for other in others:
+        for name, parameter in trl.items():
+            assert parameter.equal(other[name]), name
+
+
+def test_a_trainer_that_fails_ends_the_measurement_instead_of_hanging(monkeypatch):
+    def fail(completion_ids, **kwargs):
+        raise RuntimeError("no reward today")
+
+    monkeypatch.setattr(turns, "distinct", fail)
+    with pytest.raises(RuntimeError, match="no reward today"):
+        turns.step_seconds({TRL: SAME_WORK[TRL], "neutral": SAME_WORK["neutral"]}, LAYOUT | TINY, 0, 1, SMALL, 64)
+
+
+def test_features_pairs_and_growth_are_measured_and_shown(tmp_path, monkeypatch):
+    dataset = Row.dataset
+    monkeypatch.setattr(Row, "dataset", lambda self, seed, size: dataset(self, seed, 64))
+    monkeypatch.setattr(turns, "WARM_UP_STEPS", 0)
+    monkeypatch.setattr(overhead, "FEATURES", {name: FEATURES[name] for name in (TRL, "all")})
+    none = {"groups": (), "batches": (), "pools": (), "ranks": ()}
+    preset = Preset(1, 1, 1, {"lengths": (4, 6), **none}, policy=SMALL, layout=TINY)
+    monkeypatch.setitem(overhead.PRESETS, "quick", preset)
+    out = str(tmp_path / "overhead.json")
+    with pytest.raises(OutOfTime, match="before seed0-same-work"):
+        overhead.run("quick", 1, out, deadline=0.0)
+    result = overhead.run("quick", 1, out)
+    # Everything is kept, so that nothing is measured again
+    again = overhead.run("quick", 1, out, deadline=0.0)
+    assert again["summary"] == result["summary"]
+    monkeypatch.setitem(overhead.PRESETS, "quick", replace(preset, steps=2))
+    with pytest.raises(ValueError, match="other settings"):
+        overhead.run("quick", 1, out)
+    assert set(result["summary"]["pairs"]) == {"pg-dpo_over_trl", "dynamic-pairs_over_trl"}
+    assert [place["value"] for place in result["summary"]["growth"]] == [4, 6]
+    page = report.render([result], tmp_path)
+    assert "| all of `DAPOTrainer`'s at once |" in page
+    assert "| `PGDPOTrainer`, dynamic pairs |" in page
+    assert "| completion length | 6 |" in page
+    assert (tmp_path / "overhead-quick.png").stat().st_size > 5_000
+
+
+def test_a_ratio_is_of_two_steps_taken_one_after_the_other():
+    entries = [
+        {
+            "step_seconds": {"trl": [1.0, 2.0, 4.0], "neutral": [1.1, 2.4, 4.4]},
+            "feature_seconds": {"trl": [1.0], "all": [2.0]},
+            "pair_seconds": {"trl": [1.0], "pg-dpo": [1.5]},
+            "growth": [{"axis": "ranks", "value": 2, "step_seconds": {"trl": [2.0], "dapo": [3.0]}}],
+        }
+    ]
+    summary = overhead.summarise(entries)
+    assert summary["neutral_over_trl"]["median"] == pytest.approx(statistics.median([1.1, 1.2, 1.1]))
+    assert summary["features"]["all_over_trl"]["median"] == 2
+    assert summary["growth"][0]["dapo_over_trl"]["median"] == 1.5
+    assert summary["growth"][0]["trl_seconds"] == 2
+
+
+def test_the_peak_of_a_process_is_at_least_what_the_libraries_take(monkeypatch):
+    peak = _peak(PAIRS["pg-dpo"], {**overhead.PAIR_LAYOUT, "per_device_train_batch_size": 2}, 0, SMALL)
+    assert 100 < peak < 100_000  # MiB
+
+
+def test_pools_and_pairs_are_of_any_size():
+    assert len(set(make_prompts(100_000, 0)["prompt"])) == 100_000
+    pairs = make_pairs(32, 0)
+    assert all(row["chosen"] != row["rejected"] for row in pairs)
+
+
+def test_each_point_of_growth_changes_one_thing():
+    places = points((40, 80), (4,), (16,), (1000,), (1, 2))
+    assert [place.axis for place in places].count("completion length") == 2
+    assert {len(place.changes) for place in places} <= {0, 1, 2}
+    assert [place.ranks for place in places if place.axis == "ranks"] == [1, 2]
