@@ -21,7 +21,6 @@ class ExplainedSaving:
             error.add_note(
                 f"Raised while {PREFIX_CHECKPOINT_DIR}-{self.state.global_step} was written to {folder}, where "
                 f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free. Earlier checkpoints are untouched. Make "
-                "room or make the folder writable, remove the torn checkpoint, and go on with "
-                "trainer.train(resume_from_checkpoint=True)."
+                "room or make the folder writable, and go on with trainer.train(resume_from_checkpoint=True)."
             )
             raise
