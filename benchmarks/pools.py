@@ -8,7 +8,7 @@ from dapo_ext.playground.teacher import FACT_KINDS, add_digits, teacher_fact
 
 SIZE = 640
 # Share of well-known short sums in a pool, and the numbers of terms of the others
-POOLS = {"mixed": (0.35, (6, 11)), "saturated": (0.75, (9, 11))}
+POOLS = {"mixed": (0.35, (6, 11)), "saturated": (0.77, (9, 11))}
 
 
 def train_prompts(pool: str, seed: int) -> Dataset:

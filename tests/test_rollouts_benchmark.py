@@ -12,7 +12,7 @@ from dapo_ext.playground import make_dataset
 from tests.tiny import policy_dir
 
 
-@pytest.mark.parametrize(("name", "well_known", "terms"), [("mixed", 224, [6, 11]), ("saturated", 480, [9, 11])])
+@pytest.mark.parametrize(("name", "well_known", "terms"), [("mixed", 224, [6, 11]), ("saturated", 493, [9, 11])])
 def test_a_pool_is_of_well_known_short_sums_and_long_ones(name, well_known, terms):
     pool = train_prompts(name, seed=3)
     assert len(set(pool["prompt"])) == len(pool) == SIZE
