@@ -3,7 +3,8 @@
 from .config import DAPOConfig
 from .diagnosis import GenerationBudgetExhausted
 from .evaluation import Evaluation, evaluate
+from .guards import TrainingGuards
 from .trainer import DAPOTrainer
 
 
-__all__ = ["DAPOConfig", "DAPOTrainer", "Evaluation", "GenerationBudgetExhausted", "evaluate"]
+__all__ = ["DAPOConfig", "DAPOTrainer", "Evaluation", "GenerationBudgetExhausted", "TrainingGuards", "evaluate"]

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 
 from .config import DAPOConfig
 from .evaluation import Evaluation, evaluate
+from .guards import TrainingGuards
 from .playground import correctness_reward, make_dataset, warm_start
 from .plots import plot_training
 from .progress import ProgressDisplay, make_progress
@@ -146,7 +147,12 @@ def _train(
         args=demo_config(output_dir, seed, max_steps),
         train_dataset=make_dataset("train", 4096, seed=seed),
         processing_class=tokenizer,
-        callbacks=[MetricsFile(output_dir / "metrics.jsonl"), ProgressDisplay(console, "DAPO"), curve],
+        callbacks=[
+            MetricsFile(output_dir / "metrics.jsonl"),
+            ProgressDisplay(console, "DAPO"),
+            TrainingGuards(),
+            curve,
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

@@ -56,6 +56,13 @@ def test_dapo_trains_offline_and_leaves_model_metrics_and_card(groups, tmp_path,
     assert "tokens/s" in lines[1]
 
 
+def test_the_guards_are_on(groups, caplog):
+    """Nearly every completion is cut off after two tokens."""
+    main(["dapo", *groups, "--max_completion_length", "2", "--dynamic_sampling", "false", "--max_steps", "20"])
+    said = [record.getMessage() for record in caplog.records if record.name == "dapo_ext.guards"]
+    assert any("Truncation at step" in each for each in said)
+
+
 def test_pggrpo_trains_with_a_yaml_of_flags_lists_and_environment(groups, tmp_path, monkeypatch):
     monkeypatch.delenv("PG_GRPO_TEST", raising=False)
     values = {"env": {"PG_GRPO_TEST": "set"}, "pg_beta": 0.3, "learning_rate": "1e-3", "reward_weights": [2.0]}

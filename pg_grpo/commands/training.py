@@ -13,6 +13,7 @@ from rich.console import Console
 from transformers import PrinterCallback, Trainer, trainer
 from trl import DatasetMixtureConfig
 
+from dapo_ext.guards import TrainingGuards
 from dapo_ext.progress import ProgressDisplay
 from dapo_ext.run_log import METRICS_FILE, MetricsFile
 
@@ -46,7 +47,11 @@ def run(command: str, arguments: list[str]) -> None:
             launch(command, parser.rest_of(arguments), parser.launch_arguments)
             return
         is_new = not Path(config.output_dir).exists()
-        callbacks = [MetricsFile(Path(config.output_dir) / METRICS_FILE), ProgressDisplay(_console(config), command)]
+        callbacks = [
+            MetricsFile(Path(config.output_dir) / METRICS_FILE),
+            ProgressDisplay(_console(config), command),
+            TrainingGuards(),
+        ]
         trainer = build_trainer(METHODS[command], script, config, model, mixture, callbacks, tell)
     except (ValueError, OSError) as error:
         parser.error(str(error))
