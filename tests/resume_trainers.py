@@ -40,6 +40,7 @@ def pg_dpo(output_dir, ranks: int = 1, dropout: float = 0.3, **changes):
     """An adapter with dropout, which draws from torch's random state."""
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", lora_dropout=dropout)
     options = {**SAVING, **STEEP, "learning_rate": 5e-2, "dynamic_pairs": True, "num_train_epochs": 4}
+    options["disable_dropout"] = False  # which is on by default
     options["per_device_train_batch_size"] = 2 // ranks
     return pg_dpo_trainer(output_dir, pairs(14), {"model": policy(), "peft_config": lora}, **{**options, **changes})
 
