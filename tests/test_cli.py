@@ -58,7 +58,7 @@ def test_dapo_trains_offline_and_leaves_model_metrics_and_card(groups, tmp_path,
 
 def test_the_guards_are_on(groups, caplog):
     """Nearly every completion is cut off after two tokens."""
-    main(["dapo", *groups, "--max_completion_length", "2", "--dynamic_sampling", "false", "--max_steps", "20"])
+    main(["dapo", *groups, "--max_completion_length", "2", "--soft_overlong_cache", "0", "--max_steps", "20"])
     said = [record.getMessage() for record in caplog.records if record.name == "dapo_ext.guards"]
     assert any("Truncation at step" in each for each in said)
 
