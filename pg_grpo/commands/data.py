@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
 from trl import DatasetMixtureConfig, ScriptArguments, get_dataset
 
@@ -72,6 +73,8 @@ def require_columns(dataset: Dataset | IterableDataset, columns: tuple[str, ...]
 
 def _load_named(script: ScriptArguments) -> Splits:
     path, streaming = Path(script.dataset_name), script.dataset_streaming
+    if path.exists():
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else a server is told that a local file is being read
     if path.is_file():
         if path.suffix not in FILE_LOADERS:
             raise ValueError(f"{path} is no file that can be read; those that can end in {sorted(FILE_LOADERS)}.")
