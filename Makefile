@@ -6,7 +6,7 @@ VENV := .venv
 UPSTREAM := .venv-upstream
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.plots dapo_ext.comparison_plots dapo_ext.run_log \
+DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.reporting.plots dapo_ext.reporting.comparison_plots dapo_ext.reporting.run_log \
 	pg_grpo pg_grpo.ratio pg_grpo.pair_loss pg_grpo.pairwise
 # `make bench SEEDS=4 BENCH_OUT=benchmarks/results/quick` makes the results that others are checked against
 BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead

@@ -27,7 +27,7 @@ from benchmarks.counted_reward import CountedReward
 from benchmarks.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
 from dapo_ext.playground import correctness_reward
-from dapo_ext.progress import make_progress
+from dapo_ext.reporting.progress import make_progress
 
 
 MAX_COMPLETION_LENGTH = PLAYGROUND.max_completion_length

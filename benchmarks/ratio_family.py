@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dapo_ext.plots import BLUE, GREEN, ORANGE
+from dapo_ext.reporting.plots import BLUE, GREEN, ORANGE
 from pg_grpo.ratio import plain_log_ratio_bounds
 
 

@@ -27,7 +27,7 @@ from benchmarks.playground_runs import SETTING, CountedReward, Curve, RunSpec, a
 from benchmarks.pools import train_prompts
 from benchmarks.results import interval, write_result
 from dapo_ext import DAPOConfig, DAPOTrainer
-from dapo_ext.prompt_sources import RoundPrompts, UniformPrompts
+from dapo_ext.sampling.prompt_sources import RoundPrompts, UniformPrompts
 
 
 NUM_GENERATIONS = 8

@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.results import interval, write_result
 from dapo_ext.prompt_selection import PromptSelector, SelectionSettings
-from dapo_ext.refill import AcceptRate, refill_size
-from dapo_ext.sampler_setup import CARRIED_MARGIN
+from dapo_ext.sampling.refill import AcceptRate, refill_size
+from dapo_ext.sampling.sampler_setup import CARRIED_MARGIN
 
 
 NUM_GENERATIONS = 8

@@ -1,9 +1,9 @@
 """DAPO on Hugging Face TRL: `GRPOTrainer` -> `DAPOTrainer`, `GRPOConfig` -> `DAPOConfig`."""
 
 from .config import DAPOConfig
-from .diagnosis import GenerationBudgetExhausted
 from .evaluation import Evaluation, evaluate
-from .guards import TrainingGuards
+from .reporting.guards import TrainingGuards
+from .sampling.diagnosis import GenerationBudgetExhausted
 from .trainer import DAPOTrainer
 
 

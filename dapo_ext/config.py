@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .objective_checks import check_objective
 from .precision import settle_cpu_precision
-from .punishment_checks import check_punishment
-from .selection_checks import check_sampling, check_selection
-from .token_weight_checks import check_weighting
+from .refusals.objective_checks import check_objective
+from .refusals.punishment_checks import check_punishment
+from .refusals.selection_checks import check_sampling, check_selection
+from .refusals.token_weight_checks import check_weighting
 
 
 @dataclass

@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 
 from .config import DAPOConfig
 from .evaluation import Evaluation, evaluate
-from .guards import TrainingGuards
 from .playground import correctness_reward, make_dataset, warm_start
-from .plots import plot_training
-from .progress import ProgressDisplay, make_progress
-from .run_log import MetricsFile, read_metrics
+from .reporting.guards import TrainingGuards
+from .reporting.plots import plot_training
+from .reporting.progress import ProgressDisplay, make_progress
+from .reporting.run_log import MetricsFile, read_metrics
 from .trainer import DAPOTrainer
 
 

@@ -8,7 +8,7 @@ import torch
 from accelerate.logging import get_logger
 from transformers.utils import is_torch_bf16_gpu_available
 
-from .refusal import refusal
+from .refusals import refusal
 
 
 logger = get_logger(__name__)

@@ -4,7 +4,7 @@ import torch
 from accelerate.logging import get_logger
 
 from .precision import cpu_bf16_obstacle
-from .refusal import refusal
+from .refusals import refusal
 
 
 logger = get_logger(__name__)

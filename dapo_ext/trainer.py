@@ -11,31 +11,31 @@ from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
 from trl.trainer.utils import get_config_model_id
 
-from .checked_rewards import CheckedRewards
-from .completions_table import KEPT_COLUMN, clear_table, fill_table
 from .config import DAPOConfig
-from .denominators import set_denominators
-from .dynamic_sampling import DynamicSampler
-from .generation_resume import GenerationResume
-from .host_metrics import (
+from .loss.denominators import set_denominators
+from .loss.token_weighted_trainer import TokenWeightedTrainer
+from .quantized_policy import TrainsQuantizedPolicy
+from .refusals import refusal
+from .refusals.objective_checks import ROW_MEAN_LOSSES
+from .refusals.prompt_lengths import FittingPrompts
+from .refusals.trainer_checks import check_trainer
+from .reporting.completions_table import KEPT_COLUMN, clear_table, fill_table
+from .reporting.host_metrics import (
     count_unscored,
     replace_completion_metrics,
     replace_reward_metrics,
     rescale_sequence_clip_metrics,
 )
-from .model_card import CardWithConfiguration
-from .objective_checks import ROW_MEAN_LOSSES
-from .old_logps import KeepsOldLogps
-from .prompt_lengths import FittingPrompts
-from .quantized_policy import TrainsQuantizedPolicy
-from .refilling_run import RefillingRun
-from .refusal import refusal
-from .reward_checks import withdraw_punishment
-from .rollouts import Round, SampledBatch, make_rows
-from .sampler_setup import build_sampler
-from .saving_errors import ExplainedSaving
-from .token_weighted_trainer import TokenWeightedTrainer
-from .trainer_checks import check_trainer
+from .reporting.model_card import CardWithConfiguration
+from .resume.generation_resume import GenerationResume
+from .resume.saving_errors import ExplainedSaving
+from .rewards.checked_rewards import CheckedRewards
+from .rewards.reward_checks import withdraw_punishment
+from .sampling.dynamic_sampling import DynamicSampler
+from .sampling.old_logps import KeepsOldLogps
+from .sampling.refilling_run import RefillingRun
+from .sampling.rollouts import Round, SampledBatch, make_rows
+from .sampling.sampler_setup import build_sampler
 
 
 class DAPOTrainer(

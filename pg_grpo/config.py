@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from dapo_ext import DAPOConfig
-from dapo_ext.refusal import refusal
-from dapo_ext.value_checks import is_number
+from dapo_ext.refusals import refusal
+from dapo_ext.refusals.value_checks import is_number
 
 from .exponent_checks import check_exponent
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from trl import DPOConfig
 
 from dapo_ext.precision import settle_cpu_precision
-from dapo_ext.refusal import refusal
-from dapo_ext.value_checks import check_flags, check_unread, is_number
+from dapo_ext.refusals import refusal
+from dapo_ext.refusals.value_checks import check_flags, check_unread, is_number
 
 from .exponent_checks import check_exponent
 from .pair_loss import PairObjective

@@ -11,13 +11,13 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id, global_then_local_main_first
 
-from dapo_ext.exact_resume import ExactResume
-from dapo_ext.model_card import CardWithConfiguration
-from dapo_ext.prompt_stream import PromptStream
 from dapo_ext.quantized_policy import TrainsQuantizedPolicy
-from dapo_ext.refilling_run import RefillingRun
-from dapo_ext.refusal import refusal
-from dapo_ext.saving_errors import ExplainedSaving
+from dapo_ext.refusals import refusal
+from dapo_ext.reporting.model_card import CardWithConfiguration
+from dapo_ext.resume.exact_resume import ExactResume
+from dapo_ext.resume.saving_errors import ExplainedSaving
+from dapo_ext.sampling.prompt_stream import PromptStream
+from dapo_ext.sampling.refilling_run import RefillingRun
 
 from .dpo_config import PGDPOConfig
 from .pair_dataset import keep_trainable_pairs, refuse_no_pairs

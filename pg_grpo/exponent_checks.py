@@ -1,7 +1,7 @@
 """The exponent of the preference ratio, checked for both of its configurations."""
 
-from dapo_ext.refusal import refusal
-from dapo_ext.value_checks import is_number
+from dapo_ext.refusals import refusal
+from dapo_ext.refusals.value_checks import is_number
 
 
 # With a larger one the clip range is narrower than the rounding of a completion's log-probability in float32

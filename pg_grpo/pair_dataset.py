@@ -6,7 +6,7 @@ from typing import Any
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
-from dapo_ext.refusal import refusal
+from dapo_ext.refusals import refusal
 
 
 logger = get_logger(__name__)

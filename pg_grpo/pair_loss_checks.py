@@ -2,8 +2,8 @@
 
 from trl import DPOConfig
 
-from dapo_ext.refusal import refusal
-from dapo_ext.value_checks import is_number
+from dapo_ext.refusals import refusal
+from dapo_ext.refusals.value_checks import is_number
 
 
 # Name of the offline PG loss among TRL's loss types.

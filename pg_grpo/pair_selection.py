@@ -7,11 +7,11 @@ from typing import Any
 
 from datasets import IterableDataset
 
-from dapo_ext.checkpoint import SamplingState
-from dapo_ext.group_pool import exchange_rows
-from dapo_ext.prompt_stream import PromptStream
-from dapo_ext.refill import AcceptRate, refill_size
-from dapo_ext.refilling_run import NothingToTrainOn
+from dapo_ext.resume.checkpoint import SamplingState
+from dapo_ext.sampling.group_pool import exchange_rows
+from dapo_ext.sampling.prompt_stream import PromptStream
+from dapo_ext.sampling.refill import AcceptRate, refill_size
+from dapo_ext.sampling.refilling_run import NothingToTrainOn
 
 from .pair_loss import PairState
 
@@ -53,7 +53,7 @@ class PairSelector:
     often. Where every pair of the step has a gradient the step is the host's, pair by pair.
 
     Args:
-        stream ([`~dapo_ext.prompt_stream.PromptStream`]):
+        stream ([`~dapo_ext.sampling.prompt_stream.PromptStream`]):
             Candidates beyond the host's own pairs, with [`pair_key`] as their identity.
         budget (`float`):
             Most pairs scored for one step, as a multiple of the step's pairs.

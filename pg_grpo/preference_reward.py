@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from trl.trainer.utils import get_callable_name, is_async_callable
 
-from dapo_ext.refusal import refusal
+from dapo_ext.refusals import refusal
 
 from .pairwise import bradley_terry_strengths, comparison_design, win_rates
 

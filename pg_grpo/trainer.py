@@ -8,7 +8,7 @@ from accelerate.utils import is_peft_model
 from trl.trainer.utils import get_config_model_id
 
 from dapo_ext import DAPOTrainer
-from dapo_ext.refusal import refusal
+from dapo_ext.refusals import refusal
 
 from .config import PGGRPOConfig
 from .ratio import sequence_exponents, sequence_log_ratio, token_log_ratio

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import write_result
-from dapo_ext.checkpoint_choice import checkpoints_of
-from dapo_ext.checkpoint_manifest import find_damage
+from dapo_ext.resume.checkpoint_choice import checkpoints_of
+from dapo_ext.resume.checkpoint_manifest import find_damage
 from tests.kill_server import PhaseFile
 from tests.resume_trainers import LAYOUT, SAVING, TRAINERS
 

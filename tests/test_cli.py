@@ -11,7 +11,7 @@ from trl import DatasetMixtureConfig, DPOConfig, GRPOConfig, ModelConfig, Script
 from trl.scripts.grpo import GRPOScriptArguments
 
 from dapo_ext import precision
-from dapo_ext.run_log import read_metrics
+from dapo_ext.reporting.run_log import read_metrics
 from pg_grpo.cli import main
 from pg_grpo.commands import launch as launcher
 from pg_grpo.commands.training import make_parser
@@ -59,7 +59,7 @@ def test_dapo_trains_offline_and_leaves_model_metrics_and_card(groups, tmp_path,
 def test_the_guards_are_on(groups, caplog):
     """Nearly every completion is cut off after two tokens."""
     main(["dapo", *groups, "--max_completion_length", "2", "--soft_overlong_cache", "0", "--max_steps", "20"])
-    said = [record.getMessage() for record in caplog.records if record.name == "dapo_ext.guards"]
+    said = [record.getMessage() for record in caplog.records if record.name == "dapo_ext.reporting.guards"]
     assert any("Truncation at step" in each for each in said)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dapo_ext.denominators import set_denominators, window_sums
+from dapo_ext.loss.denominators import set_denominators, window_sums
 
 
 def test_window_sums_are_the_sums_over_each_optimizer_step():

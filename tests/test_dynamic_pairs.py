@@ -6,7 +6,7 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 
 from dapo_ext.playground.policy import build_policy
-from dapo_ext.prompt_stream import PromptStream
+from dapo_ext.sampling.prompt_stream import PromptStream
 from pg_grpo.pair_loss import PairState
 from pg_grpo.pair_selection import PairsConverged, PairSelector, ScoredPair, pair_key
 from tests.tiny import SMALL, logged, weights

@@ -14,8 +14,8 @@ import pytest
 import torch
 from datasets import Dataset, IterableDataset
 
-from dapo_ext.checkpoint_manifest import open_manifest
-from dapo_ext.prompt_lengths import context_length
+from dapo_ext.refusals.prompt_lengths import context_length
+from dapo_ext.resume.checkpoint_manifest import open_manifest
 from tests.pg_tiny import pg_trainer
 from tests.tiny import dapo_trainer, logged, odd_length, prompts, weights
 from tests.tiny_pairs import pairs, pg_dpo_trainer
@@ -149,16 +149,18 @@ def test_nothing_but_missing_rewards_ends_in_good_order_and_moves_nothing(tmp_pa
 
 @pytest.mark.parametrize("in_async", [False, True], ids=["sync", "async"])
 def test_a_slow_reward_is_named_while_it_runs(tmp_path, monkeypatch, caplog, in_async):
-    monkeypatch.setattr("dapo_ext.waiting.FIRST_NOTICE", 0.2)
+    monkeypatch.setattr("dapo_ext.rewards.waiting.FIRST_NOTICE", 0.2)
     seen_before_the_end = []
 
     def slow(ids):
         time.sleep(1.0)
-        seen_before_the_end.extend(record.message for record in caplog.records if record.name == "dapo_ext.waiting")
+        seen_before_the_end.extend(
+            record.message for record in caplog.records if record.name == "dapo_ext.rewards.waiting"
+        )
         return odd_length(ids)
 
     trainer = dapo_trainer(tmp_path, returning(slow, in_async), max_steps=1)
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.waiting"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.rewards.waiting"):
         trainer.train()
     name = "faulty_async_reward" if in_async else "faulty_reward"
     expected = [
@@ -168,9 +170,9 @@ def test_a_slow_reward_is_named_while_it_runs(tmp_path, monkeypatch, caplog, in_
 
 
 def test_a_quick_reward_is_not(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.waiting"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.rewards.waiting"):
         dapo_trainer(tmp_path, max_steps=1).train()
-    assert not [record for record in caplog.records if record.name == "dapo_ext.waiting"]
+    assert not [record for record in caplog.records if record.name == "dapo_ext.rewards.waiting"]
 
 
 # ---- Completions ----
@@ -252,9 +254,9 @@ def test_prompts_that_fill_the_context_are_refused_before_training(tmp_path, sta
     context = context_length(start(tmp_path).model.config)
     with refused(f"the first is row 16 with {context} tokens, where the model's context holds {context}"):
         start(tmp_path, dataset=long_prompt(context))
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.prompt_lengths"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.refusals.prompt_lengths"):
         start(tmp_path, dataset=long_prompt(context - 4))
-    (warning,) = [record.message for record in caplog.records if record.name == "dapo_ext.prompt_lengths"]
+    (warning,) = [record.message for record in caplog.records if record.name == "dapo_ext.refusals.prompt_lengths"]
     assert "1 of 17 prompts and max_completion_length=8 together exceed" in warning
     assert "Lower max_completion_length to 4" in warning
 
@@ -316,7 +318,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, start
         if folder.name == "checkpoint-2":
             (folder / file).symlink_to("/dev/full")
 
-    monkeypatch.setattr("dapo_ext.exact_resume.open_manifest", fill_the_disk)
+    monkeypatch.setattr("dapo_ext.resume.exact_resume.open_manifest", fill_the_disk)
     with pytest.raises(Exception, match=r"(?i)no space left|unexpected pos|write|enforce") as error:
         trainer.train()
     (note,) = error.value.__notes__

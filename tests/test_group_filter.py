@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dapo_ext.group_filter import Verdict, deciding_rewards, judge_groups
+from dapo_ext.sampling.group_filter import Verdict, deciding_rewards, judge_groups
 
 
 NAN = math.nan

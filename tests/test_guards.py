@@ -9,8 +9,8 @@ import pytest
 from datasets import Dataset
 
 from dapo_ext import TrainingGuards
-from dapo_ext.guards import symptoms
-from dapo_ext.symptoms import HELD_OUT_FALL, WINDOW, HeldOutFall, OutOfBounds
+from dapo_ext.reporting.guards import symptoms
+from dapo_ext.reporting.symptoms import HELD_OUT_FALL, WINDOW, HeldOutFall, OutOfBounds
 from tests.pg_tiny import pg_trainer
 from tests.tiny import NEUTRAL, dapo_trainer, distinct, logged, prompts, trl_trainer
 from tests.tiny_pairs import pairs, pg_dpo_trainer
@@ -22,7 +22,7 @@ OFF_POLICY = {"learning_rate": 1e-1, "max_steps": 24, "num_iterations": 4}
 
 
 def warnings_of(caplog) -> list[str]:
-    records = [record for record in caplog.records if record.name == "dapo_ext.guards"]
+    records = [record for record in caplog.records if record.name == "dapo_ext.reporting.guards"]
     return [record.getMessage().removeprefix("[RANK 0] ") for record in records]
 
 
@@ -82,7 +82,7 @@ FALLS = {
 @pytest.mark.parametrize(("name", "metric", "start"), [(name, *fall) for name, fall in FALLS.items()], ids=list(FALLS))
 def test_a_symptom_is_said_once_with_metric_and_remedy(tmp_path, caplog, name, metric, start):
     trainer = start(tmp_path)
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.guards"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
         trainer.train()
     said = [warning for warning in warnings_of(caplog) if f"the mean of `{metric}`" in warning]
     assert len(said) == 1
@@ -116,7 +116,7 @@ def test_a_held_out_reward_that_falls_while_the_training_reward_rises(tmp_path, 
         eval_steps=5,
         per_device_eval_batch_size=16,
     )
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.guards"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
         trainer.train()
     said = [warning for warning in warnings_of(caplog) if "overfitting of the reward" in warning.lower()]
     held_out = logged(trainer, "eval_reward")
@@ -131,7 +131,7 @@ def test_a_run_in_which_nothing_happens_is_left_in_peace(tmp_path, caplog, start
     trainer = start(
         tmp_path, trainer_args=guarded(), learning_rate=0.0, max_steps=24, max_completion_length=64, **changes
     )
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.guards"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
         trainer.train()
     assert len(logged(trainer, "entropy")) > WINDOW
     assert not warnings_of(caplog)
@@ -139,7 +139,7 @@ def test_a_run_in_which_nothing_happens_is_left_in_peace(tmp_path, caplog, start
 
 def test_a_resumed_run_does_not_say_it_again(tmp_path, caplog):
     saving = {"save_strategy": "steps", "save_steps": 22}
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.guards"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
         dapo_trainer(
             tmp_path, trainer_args=guarded(), max_completion_length=2, max_steps=22, **NEUTRAL, **saving
         ).train()
@@ -221,7 +221,7 @@ def test_another_metric_can_be_the_held_out_one(tmp_path, caplog):
         eval_steps=5,
         per_device_eval_batch_size=16,
     )
-    with caplog.at_level(logging.WARNING, logger="dapo_ext.guards"):
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
         trainer.train()
     assert sum("`eval_rewards/memory/mean` has fallen" in warning for warning in warnings_of(caplog)) == 1
 

@@ -13,9 +13,9 @@ from trl.rewards import get_soft_overlong_punishment
 from trl.trainer import grpo_trainer
 
 from dapo_ext import DAPOConfig, DAPOTrainer
-from dapo_ext.host_metrics import COMPLETION_METRICS
-from dapo_ext.objective_checks import CLIPPED_LOSSES, ROW_MEAN_LOSSES
-from dapo_ext.old_logps import KeepsOldLogps
+from dapo_ext.refusals.objective_checks import CLIPPED_LOSSES, ROW_MEAN_LOSSES
+from dapo_ext.reporting.host_metrics import COMPLETION_METRICS
+from dapo_ext.sampling.old_logps import KeepsOldLogps
 from tests.refusal_cases import DAPO
 from tests.test_parity import OBJECTIVE_OPTIONS
 from tests.tiny import DEFAULTS, _build, distinct, prompts

@@ -72,18 +72,18 @@ RELIED_UPON = {
 # Files whose `self` or `trainer` is a trainer, and the host it stands on
 MODULES = {
     "dapo_ext.trainer": GRPOTrainer,
-    "dapo_ext.token_weighted_trainer": GRPOTrainer,
-    "dapo_ext.old_logps": GRPOTrainer,
-    "dapo_ext.checked_rewards": GRPOTrainer,
-    "dapo_ext.prompt_lengths": GRPOTrainer,
-    "dapo_ext.trainer_checks": GRPOTrainer,
-    "dapo_ext.sampler_setup": GRPOTrainer,
-    "dapo_ext.refilling_run": GRPOTrainer,
-    "dapo_ext.saving_errors": GRPOTrainer,
-    "dapo_ext.exact_resume": GRPOTrainer,
-    "dapo_ext.generation_resume": GRPOTrainer,
+    "dapo_ext.loss.token_weighted_trainer": GRPOTrainer,
+    "dapo_ext.sampling.old_logps": GRPOTrainer,
+    "dapo_ext.rewards.checked_rewards": GRPOTrainer,
+    "dapo_ext.refusals.prompt_lengths": GRPOTrainer,
+    "dapo_ext.refusals.trainer_checks": GRPOTrainer,
+    "dapo_ext.sampling.sampler_setup": GRPOTrainer,
+    "dapo_ext.sampling.refilling_run": GRPOTrainer,
+    "dapo_ext.resume.saving_errors": GRPOTrainer,
+    "dapo_ext.resume.exact_resume": GRPOTrainer,
+    "dapo_ext.resume.generation_resume": GRPOTrainer,
     "dapo_ext.quantized_policy": GRPOTrainer,
-    "dapo_ext.model_card": GRPOTrainer,
+    "dapo_ext.reporting.model_card": GRPOTrainer,
     "pg_grpo.trainer": GRPOTrainer,
     "pg_grpo.dpo_trainer": DPOTrainer,
 }
@@ -197,9 +197,23 @@ def test_what_the_offline_loss_is_taken_from_is_the_hosts(hosts, name):
     [
         (
             [
-                *("dapo_ext.trainer", "dapo_ext.token_weighted_trainer", "dapo_ext.old_logps", "dapo_ext.config"),
-                *("dapo_ext.trainer_checks", "dapo_ext.sampler_setup", "dapo_ext.objective_checks"),
-                *("dapo_ext.punishment_checks", "dapo_ext.selection_checks", "pg_grpo.trainer", "pg_grpo.config"),
+                *(
+                    "dapo_ext.trainer",
+                    "dapo_ext.loss.token_weighted_trainer",
+                    "dapo_ext.sampling.old_logps",
+                    "dapo_ext.config",
+                ),
+                *(
+                    "dapo_ext.refusals.trainer_checks",
+                    "dapo_ext.sampling.sampler_setup",
+                    "dapo_ext.refusals.objective_checks",
+                ),
+                *(
+                    "dapo_ext.refusals.punishment_checks",
+                    "dapo_ext.refusals.selection_checks",
+                    "pg_grpo.trainer",
+                    "pg_grpo.config",
+                ),
             ],
             GRPOConfig,
         ),

@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset, IterableDataset
 
-from dapo_ext.prompt_stream import PromptStream, prompt_key
+from dapo_ext.sampling.prompt_stream import PromptStream, prompt_key
 
 
 def dataset(size: int = 10) -> Dataset:

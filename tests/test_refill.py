@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dapo_ext.refill import AcceptRate, refill_size, shared_multiple
+from dapo_ext.sampling.refill import AcceptRate, refill_size, shared_multiple
 
 
 def test_one_missing_group_costs_one_group_when_most_are_informative():

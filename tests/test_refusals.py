@@ -8,7 +8,7 @@ from trl.rewards import get_soft_overlong_punishment
 
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.playground.policy import build_tokenizer
-from dapo_ext.trainer_checks import check_trainer
+from dapo_ext.refusals.trainer_checks import check_trainer
 from tests.tiny import DEFAULTS, dapo_trainer, odd_length, policy, prompts, rare_first_token
 
 

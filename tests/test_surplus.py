@@ -10,8 +10,8 @@ import torch
 from datasets import IterableDataset
 from safetensors.numpy import load_file
 
-from dapo_ext.group_filter import Verdict
-from dapo_ext.surplus import choose_groups
+from dapo_ext.sampling.group_filter import Verdict
+from dapo_ext.sampling.surplus import choose_groups
 from tests.tiny import dapo_trainer, logged, policy, prompts, rare_first_token, weights
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from dapo_ext.token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
+from dapo_ext.loss.token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
 from tests.loss_reference import MAX_LENGTH, Objective, assert_matches, first_step, random_case, reference_step
 from tests.pg_tiny import LAYOUT, pg_trainer
 from tests.refusal_cases import WEIGHTING

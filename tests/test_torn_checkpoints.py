@@ -9,9 +9,9 @@ import torch
 from safetensors.numpy import load_file
 from transformers import Trainer
 
-from dapo_ext.checkpoint_choice import checkpoints_of, choose_checkpoint
-from dapo_ext.checkpoint_manifest import HOST_SENTINEL, MANIFEST_FILE, find_damage
-from dapo_ext.run_identity import describe_dataset
+from dapo_ext.resume.checkpoint_choice import checkpoints_of, choose_checkpoint
+from dapo_ext.resume.checkpoint_manifest import HOST_SENTINEL, MANIFEST_FILE, find_damage
+from dapo_ext.resume.run_identity import describe_dataset
 from tests.pg_tiny import pg_trainer
 from tests.resume_trainers import LAYOUT
 from tests.test_refusals import refused

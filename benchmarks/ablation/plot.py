@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import LADDER, LEFT_OUT, PUBLISHED, REPRODUCED, WHOLE
-from dapo_ext.plots import BLUE, GREY, ORANGE
+from dapo_ext.reporting.plots import BLUE, GREY, ORANGE
 
 
 def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str | Path) -> None:

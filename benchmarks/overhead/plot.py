@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from dapo_ext.plots import BLUE
+from dapo_ext.reporting.plots import BLUE
 
 
 def plot_growth(growth: Sequence[Mapping[str, Any]], path: str | Path) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from transformers import Trainer
 
 from dapo_ext import DAPOConfig
-from dapo_ext.settings import settings
+from dapo_ext.reporting.settings import settings
 
 
 def show_dry_run(console: Console, trainer: Trainer, script: Any, model: Any) -> None:

@@ -10,8 +10,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dapo_ext.plots import ACCEPT_RATE, BLUE, CLIPPING, ENTROPY, GREEN, GREY, LENGTH, ORANGE, Panel, plot_panels
-from dapo_ext.run_log import METRICS_FILE, read_metrics
+from dapo_ext.reporting.plots import (
+    ACCEPT_RATE,
+    BLUE,
+    CLIPPING,
+    ENTROPY,
+    GREEN,
+    GREY,
+    LENGTH,
+    ORANGE,
+    Panel,
+    plot_panels,
+)
+from dapo_ext.reporting.run_log import METRICS_FILE, read_metrics
 
 
 STATE_FILE = "trainer_state.json"

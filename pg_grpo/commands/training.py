@@ -13,9 +13,9 @@ from rich.console import Console
 from transformers import PrinterCallback, Trainer, trainer
 from trl import DatasetMixtureConfig
 
-from dapo_ext.guards import TrainingGuards
-from dapo_ext.progress import ProgressDisplay
-from dapo_ext.run_log import METRICS_FILE, MetricsFile
+from dapo_ext.reporting.guards import TrainingGuards
+from dapo_ext.reporting.progress import ProgressDisplay
+from dapo_ext.reporting.run_log import METRICS_FILE, MetricsFile
 
 from ..dpo_config import PGDPOConfig
 from .arguments import RunParser, note

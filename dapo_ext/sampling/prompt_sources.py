@@ -82,9 +82,9 @@ class PromptSource(Protocol):
             rewards (`torch.Tensor` of shape `(R * G,)`):
                 Deciding rewards, NaN where one does not count.
             verdicts (`torch.Tensor` of shape `(R,)`):
-                A [`~dapo_ext.group_filter.Verdict`] each.
+                A [`~dapo_ext.sampling.group_filter.Verdict`] each.
             bounds (`tuple[float, float]`):
-                From [`~dapo_ext.ledger.RewardRange.bounds`].
+                From [`~dapo_ext.sampling.ledger.RewardRange.bounds`].
             lengths (`torch.Tensor` of shape `(R * G,)`):
                 Tokens of each completion.
         """

@@ -8,8 +8,8 @@ import torch
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
-from .refusal import refusal
-from .token_weight_checks import check_weighted_loss
+from ..refusals import refusal
+from ..refusals.token_weight_checks import check_weighted_loss
 from .token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
 
 

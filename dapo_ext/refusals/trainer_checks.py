@@ -3,8 +3,8 @@
 from accelerate.logging import get_logger
 from datasets import Dataset
 
+from .form import refusal
 from .prompt_lengths import check_prompt_lengths
-from .refusal import refusal
 
 
 logger = get_logger(__name__)

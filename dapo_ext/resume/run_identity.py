@@ -7,7 +7,7 @@ import numpy as np
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
-from .refusal import refusal
+from ..refusals import refusal
 
 
 logger = get_logger(__name__)

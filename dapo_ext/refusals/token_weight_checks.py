@@ -1,6 +1,6 @@
 """Token weights that would not be what their normalization says are refused, by configuration and trainer."""
 
-from .refusal import refusal
+from .form import refusal
 
 
 # Normalizations with the losses whose own denominator they fit: see token_weights.py

@@ -12,7 +12,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset, Features
 from safetensors.numpy import load_file, save_file
 
-from .whole_files import write_whole
+from ..whole_files import write_whole
 
 
 logger = get_logger(__name__)

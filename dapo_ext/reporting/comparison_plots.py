@@ -5,7 +5,7 @@ from itertools import cycle
 
 from matplotlib.axes import Axes
 
-from .evaluation import Evaluation
+from ..evaluation import Evaluation
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; line styles differ as well
@@ -56,8 +56,8 @@ def plot_metric(
             Where to draw.
         runs (`Mapping[str, Sequence[Mapping[str, float]]]`):
             Logged records by the name of the run: `trainer.state.log_history`, or what
-            [`~dapo_ext.run_log.read_metrics`] returns. A run has colour and line style by its place, whether or not the
-            runs before it are drawn.
+            [`~dapo_ext.reporting.run_log.read_metrics`] returns. A run has colour and line style by its place, whether
+            or not the runs before it are drawn.
         metric (`str`):
             Name of the metric.
         title (`str`):

@@ -62,7 +62,7 @@ def plot_training(
 
     Args:
         records (`Sequence[Mapping[str, float]]`):
-            Logged records, each with its `step`, as [`~dapo_ext.run_log.read_metrics`] returns them.
+            Logged records, each with its `step`, as [`~dapo_ext.reporting.run_log.read_metrics`] returns them.
         path (`str` or `Path`):
             PNG file to write.
         accuracy (`Mapping[int, tuple[float, tuple[float, float]]]`, *optional*):

@@ -1,6 +1,6 @@
 """Combinations of loss, clip and layout that would not be what they say are refused."""
 
-from .refusal import refusal
+from .form import refusal
 from .value_checks import is_number
 
 

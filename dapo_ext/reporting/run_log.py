@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from .whole_files import write_whole
+from ..whole_files import write_whole
 
 
 METRICS_FILE = "metrics.jsonl"  # in a run's output directory

@@ -4,7 +4,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from trl import GRPOTrainer
 
-from .refusal import refusal
+from .form import refusal
 
 
 logger = get_logger(__name__)

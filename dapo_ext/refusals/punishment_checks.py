@@ -1,6 +1,6 @@
 """Values of the soft overlong punishment that cannot be honoured are refused."""
 
-from .refusal import refusal
+from .form import refusal
 from .value_checks import is_number, is_whole
 
 

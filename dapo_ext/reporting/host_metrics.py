@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from trl.trainer.utils import nanstd
 
-from .rollouts import Round
+from ..sampling.rollouts import Round
 
 
 Metrics = dict[str, list[float]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from .whole_files import PARTIAL, write_whole
+from ..whole_files import PARTIAL, write_whole
 
 
 MANIFEST_FILE = "checkpoint_manifest.json"

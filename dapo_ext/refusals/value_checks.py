@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .refusal import refusal
+from .form import refusal
 
 
 LARGEST = torch.finfo(torch.float32).max  # beyond it a tensor holds infinity

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from ..refusals import refusal
 from .exact_resume import ExactResume
 from .logged_tables import pack_tables, unpack_tables
 from .rank_state import RankState, pack_batches, unpack_batches
-from .refusal import refusal
 
 
 class GenerationResume(ExactResume):

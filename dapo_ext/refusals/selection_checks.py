@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .refusal import refusal
+from .form import refusal
 from .value_checks import check_flags, check_unread, is_number, is_whole
 
 

@@ -11,8 +11,8 @@ from typing import Literal
 from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..refusals import refusal
 from .checkpoint_manifest import MANIFEST_FILE, find_damage, is_unfinished
-from .refusal import refusal
 
 
 logger = get_logger(__name__)

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from .rollouts import Rollout, SampledBatch
+from ..sampling.rollouts import Rollout, SampledBatch
 
 
 KEPT_COLUMN = "kept"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from accelerate.logging import get_logger
 
-from .checkpoint import SamplingState
+from ..resume.checkpoint import SamplingState
 from .diagnosis import DeadGroups, GenerationBudgetExhausted, NoInformativeGroups, diagnose
 from .group_filter import Verdict, deciding_rewards, judge_groups
 from .group_pool import GroupPool, rank_slice

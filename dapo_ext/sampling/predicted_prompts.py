@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from ..prompt_selection import Draw, PromptSelector
 from .group_filter import Verdict
 from .pass_counts import count_right
-from .prompt_selection import Draw, PromptSelector
 from .prompt_sources import Examples, GatherObject, RankShare, RoundPrompts
 
 

@@ -13,13 +13,13 @@ from datasets import IterableDataset
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from ..whole_files import write_whole
 from .checkpoint import SamplingState, load_state, save_state
 from .checkpoint_choice import choose_checkpoint, remove_torn
 from .checkpoint_manifest import MANIFEST_FILE, close_manifest, open_manifest, read_manifest
 from .rank_state import RankState, load_rank_state, save_rank_state
 from .run_identity import OPTIMIZER_FIELDS, check_same_run, describe_dataset, warn_of_optimizer_fields
 from .sampler_order import seek_epoch
-from .whole_files import write_whole
 
 
 logger = get_logger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from .whole_files import write_whole
+from ..whole_files import write_whole
 
 
 Batches = list[dict[str, Any]]

@@ -1,0 +1,1 @@
+"""What a run shows: metrics, pictures, progress, warnings, model card."""

@@ -1,0 +1,1 @@
+"""Dynamic sampling: groups are drawn, judged, kept, refilled, carried over and replayed."""
