@@ -31,8 +31,9 @@ bench: $(INSTALLED)  ## the quick benchmarks, and whether they lie where the com
 	done
 	$(BIN)/python -m benchmarks check --fresh $(BENCH_OUT)
 
-test-long: $(INSTALLED)  ## kill runs at random moments, resume them, and compare: at most 40 minutes
-	$(BIN)/python -m tests.kill_campaign
+test-long: $(INSTALLED)  ## runs killed and resumed, runs of 200 steps on several ranks: at most 40 minutes
+	$(BIN)/python -m tests.kill_campaign --minutes 22
+	$(BIN)/python -m pytest -m long
 
 # A venv of its own, anew each time, in which the newest TRL replaces the one that pyproject.toml allows.
 test-upstream:  ## the test suite against the newest release of TRL; what fails is printed and fails nothing
