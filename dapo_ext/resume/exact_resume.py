@@ -72,13 +72,18 @@ class ExactResume:
         Raises:
             ValueError: when there is no checkpoint to resume from, it is torn, or another run wrote it.
         """
-        self._whole_checkpoint, self._resumed, self._passes_before = None, None, 0
+        self._forget_last_call()
         if resume_from_checkpoint:
             reads = self.args.should_save
             folder = choose_checkpoint(resume_from_checkpoint, self.args.output_dir, reads, gather_object)
             self._check_checkpoint(folder)
             self._whole_checkpoint, resume_from_checkpoint = folder.resolve(), str(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _forget_last_call(self) -> None:
+        """What an earlier `train()` of this trainer left half-done, as one does that was interrupted."""
+        self._whole_checkpoint, self._resumed, self._passes_before = None, None, 0
+        self._metrics["train"].clear()
 
     def _run_fields(self) -> dict[str, Any]:
         """Fields that a run has in common with every checkpoint it may be resumed from."""

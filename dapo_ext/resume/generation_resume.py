@@ -6,7 +6,7 @@ import torch
 
 from ..refusals import refusal
 from .exact_resume import ExactResume
-from .logged_tables import pack_tables, unpack_tables
+from .logged_tables import empty_tables, pack_tables, unpack_tables
 from .rank_state import RankState, pack_batches, unpack_batches
 
 
@@ -32,6 +32,16 @@ class GenerationResume(ExactResume):
         }
         prompts = {"shuffle_dataset": args.shuffle_dataset, "prompt_selection": args.prompt_selection}
         return {**super()._run_fields(), **layout, **prompts, "reward_funcs": list(self.reward_func_names)}
+
+    def _forget_last_call(self) -> None:
+        super()._forget_last_call()
+        # Else the host, whose data begin anew, goes on in the middle of a generation made from others
+        self._step, self._buffered_inputs, self._window = 0, None, (0, 0)
+        if self.use_vllm:
+            self._last_loaded_step = -1  # or a step of the same number is taken for the one whose weights vLLM holds
+        self._pending_extra_logs.clear()
+        self._pending_metrics.clear()
+        empty_tables(self._logs, self.args.generation_batch_size)
 
     def get_batch_samples(self, *args):
         self._window = (self.state.global_step, self._step)
