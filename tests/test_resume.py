@@ -189,7 +189,7 @@ def interrupted(trainer):
 
 @pytest.mark.parametrize("make", [moving_reference, pg_grpo, pg_dpo])
 def test_the_interrupted_trainer_itself_may_resume(tmp_path, make):
-    """In the middle of a generation, with metrics since the last log and estimates that are newer than the checkpoint."""
+    """In the middle of a generation, with metrics since the last log and estimates newer than the checkpoint's."""
     changes = {} if make is moving_reference else {"logging_steps": 4}
     changes |= {"gradient_accumulation_steps": 2, "num_train_epochs": 2} if make is pg_dpo else {}
     whole = make(tmp_path / "whole", **changes)
