@@ -13,6 +13,7 @@ from trl import GRPOTrainer
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
+from dapo_ext.resume.logged_tables import pack_tables, unpack_tables
 from tests.resume_trainers import LAYOUT, SAVING, dapo, fickle_reward, pg_dpo, pg_grpo
 from tests.run_record import digest, record_of, watch_batches
 from tests.tiny import dapo_trainer, logged, odd_length, policy, prompts
@@ -200,6 +201,16 @@ def test_the_interrupted_trainer_itself_may_resume(tmp_path, make):
     if make is moving_reference:
         tables = [sorted((tmp_path / run / "completions").iterdir()) for run in ("whole", "interrupted")]
         assert [path.read_bytes() for path in tables[0]] == [path.read_bytes() for path in tables[1]]
+
+
+def test_a_table_with_dropped_rows_is_longer_than_the_hosts_and_comes_back_whole(tmp_path):
+    here, there = (dapo(tmp_path)._logs for _ in range(2))
+    rows = range(there["prompt"].maxlen + 3)
+    columns = {name: [f"{name} {row}" for row in rows] for name in ("prompt", "completion", "advantages")}
+    unpack_tables({**columns, "rewards": {"odd": list(rows)}, "extra": {"kept": list(rows)}}, there)
+    unpack_tables(pack_tables(there), here)
+    assert {name: list(here[name]) for name in columns} == columns
+    assert list(here["rewards"]["odd"]) == list(here["extra"]["kept"]) == list(rows)
 
 
 def test_a_second_run_begins_with_a_generation_of_its_own(tmp_path):
