@@ -49,14 +49,15 @@ def settings(args: TrainingArguments) -> dict[str, Any]:
 
 
 def _is_default(value: Any, field: dataclasses.Field) -> bool:
-    return value == _plain(_default(field)) or (field.name in FILLED_IN and value == FILLED_IN[field.name])
+    return value == _plain(default_of(field)) or (field.name in FILLED_IN and value == FILLED_IN[field.name])
 
 
 def _fields_of(parent: type, args: TrainingArguments) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(parent) if isinstance(args, parent) else ()
 
 
-def _default(field: dataclasses.Field) -> Any:
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a dataclass's field; `dataclasses.MISSING` where it has none."""
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
