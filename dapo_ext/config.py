@@ -1,4 +1,4 @@
-"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and thirteen fields."""
+"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and fields of its own."""
 
 from dataclasses import dataclass, field
 
@@ -175,6 +175,8 @@ class DAPOConfig(GRPOConfig):
     @property
     def soft_overlong_tokens(self) -> int:
         """L_cache in tokens; 0 when the punishment is off."""
+        if self.soft_overlong_cache == 0:
+            return 0
         if self.soft_overlong_cache < 1:
             return round(self.soft_overlong_cache * self.max_completion_length)
         return int(self.soft_overlong_cache)

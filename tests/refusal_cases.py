@@ -39,6 +39,7 @@ WEIGHTING: Cases = [
     ),
 ]
 DAPO: Cases = [
+    ({"loss_type": "dr_grpo", "max_completion_length": None, "soft_overlong_cache": 0}, "max_completion_length"),
     ({"dynamic_sampling": "False"}, "dynamic_sampling"),
     ({"filter_rewards": []}, "filter_rewards"),
     ({"filter_rewards": "accuracy"}, "filter_rewards"),

@@ -249,6 +249,13 @@ def long_prompt(tokens: int) -> Dataset:
     return Dataset.from_list([*prompts(16).to_list(), {**prompts(1)[0], "prompt": "1" * tokens}])
 
 
+def test_completions_without_a_limit_can_be_trained_on(tmp_path):
+    """As the refusal of a punishment without a limit advises; the host's own default then ends a completion."""
+    trainer = dapo_trainer(tmp_path, soft_overlong_cache=0, max_completion_length=None, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["completions/max_length"] > 8
+
+
 @on_policy
 def test_prompts_that_fill_the_context_are_refused_before_training(tmp_path, start, caplog):
     context = context_length(start(tmp_path).model.config)
