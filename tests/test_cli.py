@@ -180,7 +180,7 @@ def test_beta_and_pg_beta_agree_or_are_refused(tmp_path, capsys, in_file, flags,
 # ---- Resuming ----
 
 
-@pytest.mark.parametrize("newest", ["True", "true", ""])
+@pytest.mark.parametrize("newest", ["True", "true"])
 def test_a_flag_resumes_from_the_newest_checkpoint(groups, tmp_path, newest):
     saving = ["--save_strategy", "steps", "--save_steps", "1"]
     main(["dapo", *groups, *saving])
@@ -194,7 +194,12 @@ def test_a_checkpoint_that_is_not_there_is_refused_in_one_line(groups, tmp_path,
     assert f"`resume_from_checkpoint=True` is refused: {tmp_path / 'run'} holds no checkpoint" in said
     said = refused(capsys, "dapo", *groups, "--resume_from_checkpoint", str(tmp_path / "checkpoint-7"))
     assert "there is no such folder" in said
-    main(["dapo", *groups, "--resume_from_checkpoint", "false"])
+
+
+@pytest.mark.parametrize("none", ["false", ""])
+def test_a_flag_begins_anew_as_in_trl(groups, none, tmp_path):
+    main(["dapo", *groups, "--resume_from_checkpoint", none])
+    assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in record] == [1, 2]
 
 
 @pytest.mark.parametrize("key", ["learning-rate", "learnin_rate"])

@@ -102,7 +102,7 @@ def _checkpoint(value: str | bool | None) -> str | bool | None:
     """A checkpoint's folder, or whether to resume from the newest; on a command line a word for it."""
     if not isinstance(value, str):
         return value
-    return {"true": True, "": True, "false": None}.get(value.lower(), os.path.expanduser(value))
+    return {"true": True, "false": None, "": None}.get(value.lower(), os.path.expanduser(value))
 
 
 def _train(trainer: Trainer, config: Any, script: Any) -> None:
