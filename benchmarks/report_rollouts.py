@@ -15,7 +15,7 @@ LABELS = {
     "grpo": 'TRL, loss "grpo"',
     "uniform": "dynamic sampling, prompts in shuffled order",
     "predictive": "dynamic sampling, prompts by estimated pass rate",
-    "predictive_tokens": 'the same, `selection_cost="tokens"`',
+    "predictive_tokens": 'prompts by estimated pass rate and length, `selection_cost="tokens"`',
     "whole_batch": "dynamic sampling, whole batches, surplus dropped",
 }
 COST = {

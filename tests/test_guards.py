@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from trl import SFTConfig
 
 from dapo_ext import TrainingGuards
-from dapo_ext.reporting.guards import symptoms
+from dapo_ext.reporting.guards import symptoms_of
 from dapo_ext.reporting.symptoms import HELD_OUT_FALL, WINDOW, HeldOutFall, OutOfBounds
-from tests.pg_tiny import pg_trainer
-from tests.tiny import NEUTRAL, dapo_trainer, distinct, logged, prompts, trl_trainer
-from tests.tiny_pairs import pairs, pg_dpo_trainer
+from tests.pg_tiny import pg_config, pg_trainer
+from tests.tiny import NEUTRAL, dapo_config, dapo_trainer, distinct, logged, prompts, trl_trainer
+from tests.tiny_pairs import pairs, pg_dpo_config, pg_dpo_trainer
 
 
 STEEP = {"learning_rate": 3e-2, "max_steps": 30}
@@ -86,8 +87,7 @@ def test_a_symptom_is_said_once_with_metric_and_remedy(tmp_path, caplog, name, m
         trainer.train()
     said = [warning for warning in warnings_of(caplog) if f"the mean of `{metric}`" in warning]
     assert len(said) == 1
-    level = getattr(trainer.args, "importance_sampling_level", "token")
-    remedies = {symptom.metric: symptom.remedy for symptom in symptoms(level, "eval_reward")}
+    remedies = {symptom.metric: symptom.remedy for symptom in symptoms_of(trainer.args, "eval_reward")}
     assert said[0].endswith(remedies[metric])
     assert said[0].lower().startswith(name.split(" (")[0])
     step = int(re.search(r"at step (\d+):", said[0]).group(1))
@@ -168,40 +168,90 @@ def test_a_drift_is_that_of_two_means_of_ten():
     assert watch([9.0] * 9) == []
 
 
+def fall(spread_metric: str | None = "eval_reward_std") -> HeldOutFall:
+    return HeldOutFall("fall", "eval_reward", "", "reward", spread_metric)
+
+
 def evaluations(held_out: list[float], train: list[float], std: float = 1.0) -> list[int]:
-    symptom = HeldOutFall("fall", "eval_reward", "", "reward")
+    symptom = fall()
     found = []
     for i, (value, reward) in enumerate(zip(held_out, train, strict=True)):
         for _ in range(WINDOW):
             assert symptom.observe({"reward": reward}) is None
-        if symptom.observe({"eval_reward": value, "eval_reward_std": std}) is not None:
+        if symptom.observe({"eval_reward": value, "eval_reward_std": std, "eval_runtime": 1.0}) is not None:
             found.append(i)
     return found
 
 
 def test_a_fall_needs_two_evaluations_a_margin_and_a_rising_training_reward():
-    fall = HELD_OUT_FALL + 0.01
+    low = 1 - HELD_OUT_FALL - 0.01
     rising = [0.0, 0.1, 0.2, 0.3]
-    assert evaluations([1.0, 1 - fall, 1 - fall, 1.0], rising) == [2]
-    assert evaluations([0.0, 1.0, 1 - fall, 1 - fall], rising) == [3]
-    assert evaluations([1.0, 1 - HELD_OUT_FALL + 0.01] + [1 - HELD_OUT_FALL] * 2, rising) == []
-    assert evaluations([1.0, 1 - fall, 1 - fall, 1 - fall], rising[::-1]) == []
-    assert evaluations([1.0, 1 - fall, 1 - fall, 1 - fall], rising, std=2.0) == []
+    assert evaluations([1.0, low, low, 1.0], rising) == [2]
+    assert evaluations([0.0, 1.0, low, low], rising) == [3]
+    assert evaluations([1.0, low + 0.02, low + 0.01, low + 0.01], rising) == []
+    assert evaluations([1.0, low, low, low], rising[::-1]) == []
+    assert evaluations([1.0, low, low, low], rising, std=2.0) == []
+    assert evaluations([1.0, low, low, low], rising, std=math.nan) == []
+
+
+def test_evaluation_datasets_are_told_apart():
+    """A hard one that improves beside an easy one that stands still: TRL logs both under one name."""
+    symptom = fall()
+    for hard in (0.3, 0.4, 0.5, 0.6):
+        symptom.observe({"reward": hard})
+        for name, value in (("easy", 0.9), ("hard", hard)):
+            logs = {"eval_reward": value, "eval_reward_std": 0.1, f"eval_{name}_runtime": 1.0}
+            assert symptom.observe(logs) is None
 
 
 def test_pairs_are_judged_by_the_spread_of_a_share():
-    def accuracies(last: float) -> bool:
-        symptom = HeldOutFall("fall", "eval_rewards/accuracies", "", "rewards/accuracies")
+    def is_found(first: float, last: float) -> bool:
+        symptom = fall(spread_metric=None)
         found = None
-        for i, value in enumerate([0.8, last, last]):
+        for i, value in enumerate([first, last, last]):
             for _ in range(WINDOW):
-                symptom.observe({"rewards/accuracies": i / 10})
-            found = symptom.observe({"eval_rewards/accuracies": value})
+                symptom.observe({"reward": i / 10})
+            found = symptom.observe({"eval_reward": value, "eval_runtime": 1.0})
         return found is not None
 
-    margin = HELD_OUT_FALL * math.sqrt(0.8 * 0.2)
-    assert accuracies(0.8 - margin - 0.001)
-    assert not accuracies(0.8 - margin + 0.001)
+    assert is_found(1.0, 0.9)
+    assert not is_found(1.0, 0.99)
+    assert is_found(0.6, 0.49)
+    assert not is_found(0.6, 0.51)
+
+
+def test_metrics_of_nothing_are_none_and_say_nothing(tmp_path, caplog):
+    """Where no completion of a log has a value, the host logs None."""
+
+    def unscored_at_first(completion_ids, trainer_state, **kwargs):
+        return [None if trainer_state.global_step < 8 else 1.0] * len(completion_ids)
+
+    trainer = dapo_trainer(tmp_path, unscored_at_first, trainer_args=guarded(), max_steps=12, **NEUTRAL)
+    trainer.train()
+    assert trainer.state.global_step == 12
+    assert None in logged(trainer, "reward")
+
+
+def test_a_metric_that_is_not_logged_is_named(tmp_path, caplog):
+    trainer = dapo_trainer(
+        tmp_path,
+        trainer_args={"callbacks": [TrainingGuards(held_out_metric="eval_rewards/odd")], "eval_dataset": prompts(16)},
+        eval_strategy="steps",
+        eval_steps=1,
+        per_device_eval_batch_size=16,
+        max_steps=3,
+        **NEUTRAL,
+    )
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
+        trainer.train()
+    assert [each for each in warnings_of(caplog) if "the evaluation logs no `eval_rewards/odd`" in each]
+
+
+def test_a_trainer_whose_metrics_mean_something_else_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`callbacks='TrainingGuards'` is refused: what a trainer with SFTConfig logs"
+    ):
+        symptoms_of(SFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none"), "eval_reward")
 
 
 def test_another_metric_can_be_the_held_out_one(tmp_path, caplog):
@@ -226,12 +276,11 @@ def test_another_metric_can_be_the_held_out_one(tmp_path, caplog):
     assert sum("`eval_rewards/memory/mean` has fallen" in warning for warning in warnings_of(caplog)) == 1
 
 
-@pytest.mark.parametrize("level", ["token", "sequence"])
-def test_the_documented_table_is_what_is_looked_for(level):
-    rows = (Path(__file__).parent.parent / "docs" / "guards.md").read_text().splitlines()
-    for symptom in symptoms(level, "eval_reward"):
-        row = next(row for row in rows if row.startswith(f"| {symptom.name} |"))
+@pytest.mark.parametrize("config", [dapo_config, pg_config, pg_dpo_config])
+def test_the_documented_table_is_what_is_looked_for(config, tmp_path):
+    rows = (Path(__file__).parents[1] / "docs" / "guards.md").read_text().splitlines()
+    for symptom in symptoms_of(config(tmp_path), "eval_reward"):
+        row = next(row for row in rows if row.startswith(f"| {symptom.name} |") and row.endswith(f"{symptom.remedy} |"))
         assert f"| `{symptom.metric}`" in row
-        assert row.endswith(f"| {symptom.remedy} |")
         if isinstance(symptom, OutOfBounds):
             assert all(f"{bound:g}" in row for bound in (symptom.low, symptom.high) if abs(bound) != math.inf)

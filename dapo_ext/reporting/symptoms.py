@@ -8,8 +8,9 @@ from typing import Protocol
 
 
 WINDOW = 10  # logged values that a mean is over: one of them alone says little
-HELD_OUT_FALL = 0.2  # in standard deviations of one completion's reward
-ACCURACIES = "eval_rewards/accuracies"  # of TRL's DPO: shares of pairs, which are logged without a standard deviation
+HELD_OUT_FALL = 0.2  # in standard deviations of what the held-out metric is the mean of
+
+Logs = Mapping[str, float | None]
 
 
 class Symptom(Protocol):
@@ -19,7 +20,7 @@ class Symptom(Protocol):
     metric: str
     remedy: str
 
-    def observe(self, logs: Mapping[str, float]) -> str | None:
+    def observe(self, logs: Logs) -> str | None:
         """Take in a logged record; a sentence, without a full stop, once the symptom is there."""
 
 
@@ -28,8 +29,8 @@ class OutOfBounds:
     """
     The mean of the last ten values of a metric lies outside `[low, high]`.
 
-    With `relative` the bounds are multiples of the mean of the run's first ten values. Values that are NaN say nothing
-    and are left out.
+    With `relative` the bounds are multiples of the mean of the run's first ten values. Values that are missing or NaN
+    are left out.
     """
 
     name: str
@@ -40,8 +41,8 @@ class OutOfBounds:
     relative: bool = False
     _values: list[float] = field(default_factory=list)
 
-    def observe(self, logs: Mapping[str, float]) -> str | None:
-        value = logs.get(self.metric, math.nan)
+    def observe(self, logs: Logs) -> str | None:
+        value = _number(logs, self.metric)
         if math.isnan(value):
             return None
         self._values.append(value)
@@ -57,54 +58,71 @@ class OutOfBounds:
 
 
 @dataclass
+class _Evaluation:
+    value: float
+    spread: float
+    train: list[float]  # training rewards since the evaluation before
+
+
+@dataclass
 class HeldOutFall:
     """
-    The held-out reward falls while the training reward rises.
+    A held-out metric falls while the training reward rises.
 
     It has fallen when the mean of the last two evaluations lies below the best one by a fifth of the standard deviation
-    of a completion's reward, which is beyond the noise of an evaluation of some hundred completions. The training
-    reward of an evaluation is the mean of what was logged since the one before.
+    of what it is the mean of, which is beyond the noise of an evaluation of some hundred completions. That deviation is
+    logged as `spread_metric`; without one the metric is a share, whose deviation is `sqrt(p (1 - p))`. The training
+    reward of an evaluation is the mean of what was logged since the one before. Several evaluation datasets, which TRL
+    logs under one name, are told apart by the name of their run time.
     """
 
     name: str
     metric: str
     remedy: str
     train_metric: str
-    _held_out: list[float] = field(default_factory=list)
-    _spread: list[float] = field(default_factory=list)
-    _train: list[list[float]] = field(default_factory=lambda: [[]])  # one list for each evaluation, and the next
+    spread_metric: str | None = None
+    _train: list[float] = field(default_factory=list)
+    _seen: dict[str, int] = field(default_factory=dict)  # training rewards before the last evaluation, by dataset
+    _evaluations: dict[str, list[_Evaluation]] = field(default_factory=dict)
 
-    def observe(self, logs: Mapping[str, float]) -> str | None:
-        reward, value = logs.get(self.train_metric, math.nan), logs.get(self.metric, math.nan)
+    def observe(self, logs: Logs) -> str | None:
+        reward, value = _number(logs, self.train_metric), _number(logs, self.metric)
         if not math.isnan(reward):
-            self._train[-1].append(reward)
+            self._train.append(reward)
+        dataset = next((name for name in logs if name.startswith("eval_") and name.endswith("_runtime")), None)
+        if dataset is None:
+            return None
+        for name in (self.metric, self.spread_metric):
+            if name is not None and name not in logs:
+                return f"it is not looked for, since the evaluation logs no `{name}`"
         if math.isnan(value):
             return None
-        self._held_out.append(value)
-        self._spread.append(_spread(logs, self.metric))
-        self._train.append([])
-        return self._judge()
+        spread = math.sqrt(value * (1 - value)) if self.spread_metric is None else _number(logs, self.spread_metric)
+        evaluations = self._evaluations.setdefault(dataset, [])
+        evaluations.append(_Evaluation(value, spread, self._train[self._seen.get(dataset, 0) :]))
+        self._seen[dataset] = len(self._train)
+        return self._judge(evaluations)
 
-    def _judge(self) -> str | None:
-        best = max(range(len(self._held_out)), key=self._held_out.__getitem__)
-        if len(self._held_out) - best < 3:  # two evaluations after the best
+    def _judge(self, evaluations: list[_Evaluation]) -> str | None:
+        best = max(range(len(evaluations)), key=lambda i: evaluations[i].value)
+        if len(evaluations) - best < 3:  # two evaluations after the best
             return None
-        before = self._train[best] or self._train[best + 1]  # the first evaluation may come before any step
-        now = self._train[-3] + self._train[-2]
-        if not (before and now):
+        peak, last = evaluations[best], evaluations[-2:]
+        before = peak.train or evaluations[best + 1].train  # the first evaluation may come before any step
+        now = last[0].train + last[1].train
+        spread = max(each.spread for each in (peak, *last))
+        if not (before and now) or math.isnan(spread):
             return None
-        last, peak, rise = fmean(self._held_out[-2:]), self._held_out[best], fmean(now) - fmean(before)
-        if last >= peak - HELD_OUT_FALL * self._spread[best] or rise <= 0:
+        fallen = fmean(each.value for each in last)
+        if fallen >= peak.value - HELD_OUT_FALL * spread or fmean(now) <= fmean(before):
             return None
         return (
-            f"`{self.metric}` has fallen from {peak:.3g} to {last:.3g}, while `{self.train_metric}` has risen from "
-            f"{fmean(before):.3g} to {fmean(now):.3g}"
+            f"`{self.metric}` has fallen from {peak.value:.3g} to {fallen:.3g}, while `{self.train_metric}` has risen "
+            f"from {fmean(before):.3g} to {fmean(now):.3g}"
         )
 
 
-def _spread(logs: Mapping[str, float], metric: str) -> float:
-    """Standard deviation of what `metric` is the mean of, as TRL logs it; 0 where it logs none."""
-    if metric == ACCURACIES:
-        return math.sqrt(logs[metric] * (1 - logs[metric]))
-    name = f"{metric.removesuffix('/mean')}/std" if metric.endswith("/mean") else f"{metric}_std"
-    return logs.get(name, 0.0)
+def _number(logs: Logs, name: str) -> float:
+    """The value of a metric; NaN where it is missing, or where the host logs None because nothing had a value."""
+    value = logs.get(name)
+    return math.nan if value is None else value
