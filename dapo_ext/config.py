@@ -82,7 +82,8 @@ class DAPOConfig(GRPOConfig):
         token_weight_normalization (`str`, *optional*, defaults to `"batch"`):
             `"batch"`: the weights have mean 1 over the tokens of the optimizer step; for the losses `"dapo"`,
             `"cispo"`, `"vespo"`, `"dr_grpo"`. `"completion"`: the weights of a completion sum to 1, and the whole is
-            divided by the number of live completions; for `"grpo"` and `"sapo"` with a ratio at token level.
+            divided by the number of live completions; for `"grpo"` and `"sapo"` with a ratio at token level. The
+            trainer refuses the latter where no tokens are weighted.
 
     Raises:
         ValueError: for a value or a combination that cannot be honoured; the message names field, value, reason and
