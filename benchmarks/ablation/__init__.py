@@ -26,7 +26,7 @@ RATE = (1.5e-4,)
 ALL = tuple(METHODS)
 SOME = (NAIVE, "token-level", "dynamic-sampling", f"{LEFT_OUT}clip-higher")
 PRESETS = {
-    "quick": Preset(SOME, (0,), (3e-4,), 48, 48, 256, 64, 1, world="redo", token_budget=30_000),
+    "quick": Preset(SOME, (0,), (3e-4,), 96, 48, 256, 64, 1, world="redo", token_budget=80_000),
     "full": Preset(ALL, (0, 1), RATE, 400, 80, 1024, 512, 2, world="redo", token_budget=300_000),
     "gpu": Preset(ALL, (0,), (4e-5,), 128, 64, 1024, 128, 2, world="gpu-redo", token_budget=250_000),
 }
