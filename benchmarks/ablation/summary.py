@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.rows import compared_with
-from benchmarks.algorithm_summary import accuracy_at_tokens, describe, describe_start
+from benchmarks.algorithm_summary import at_budget, describe, describe_start, token_budget
 from benchmarks.method_runs import START
 from benchmarks.paired import Record, by_row, differences
 
@@ -29,17 +29,16 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
-    equal_tokens = min(record["points"][-1]["tokens"] for runs in rows.values() for record in runs.values())
     table = {}
     for name, runs in rows.items():
-        accuracies = [accuracy_at_tokens(record["points"], equal_tokens) for record in runs.values()]
+        accuracies = [at_budget(record["points"])["accuracy"] for record in runs.values()]
         table[name] = {**describe(list(runs.values()), accuracies), **_activity(list(runs.values()))}
     at_end = {
         name: {run: record["points"][-1]["accuracy"] for run, record in runs.items()} for name, runs in rows.items()
     }
     for name, difference in differences(at_end, compared_with(list(rows))).items():
         table[name]["difference"] = difference
-    return {"equal_tokens": equal_tokens, **describe_start(start), "rows": table}
+    return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
 
 
 def _activity(runs: Sequence[Record]) -> dict[str, float | None]:
