@@ -24,6 +24,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from benchmarks.counted_reward import CountedReward
+from benchmarks.long_sums import pass_at_of_long_sums
 from benchmarks.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
 from dapo_ext.playground import correctness_reward
@@ -121,6 +122,7 @@ class Curve(TrainerCallback):
         point |= {"accuracy": result.avg_at_k, "pass": result.pass_at_k[k], "k": k}
         point |= {"length": result.mean_length, "truncated": result.truncated_fraction}
         point["pass_at"] = {str(size): share for size, share in result.pass_at_k.items()}
+        point["pass_at_long"] = pass_at_of_long_sums(prompts, result.rewards, world.max_terms, list(result.pass_at_k))
         self.points.append(point)
         self._paused += time.perf_counter() - wall
         self._paused_cpu += time.process_time() - cpu

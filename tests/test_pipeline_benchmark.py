@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from benchmarks import passk, pipeline, report, tables
 from benchmarks.counted_reward import CountedReward
+from benchmarks.long_sums import pass_at_of_long_sums
 from benchmarks.method_runs import START
 from benchmarks.passk.summary import summarise
 from benchmarks.pipeline import reward_model, scalar_head
@@ -23,13 +26,15 @@ def test_pass_at_k_comes_of_real_runs(small, tmp_path, monkeypatch):  # noqa: F8
     assert result["summary"]["sizes_of_k"] == ["1", "2", "4"]
     assert set(result["summary"]["rows"]) == {START, "grpo"}
     page = report.render([result], tmp_path)
-    assert "| policy | pass@1 | pass@2 | pass@4 |" in page
+    assert page.count("| policy | pass@1 | pass@2 | pass@4 | tokens | entropy |") == 2
+    assert "**The sums of 7 terms and more alone**" in page
     assert (tmp_path / "passk-quick.png").stat().st_size > 10_000
 
 
 def record(row, start, seed, *shares):
-    pass_at = dict(zip(("1", "64"), shares, strict=True))
-    return {"spec": {"row": row, "start": start, "seed": seed}, "points": [{"pass_at": pass_at}]}
+    pass_at = {"1": shares[0], "2": sum(shares) / 2, "64": shares[1]}
+    point = {"pass_at": pass_at, "pass_at_long": {k: share / 2 for k, share in pass_at.items()}, "tokens": 100}
+    return {"spec": {"row": row, "start": start, "seed": seed}, "points": [point], "entropy": 0.5}
 
 
 def test_a_policy_that_is_sharper_but_not_wider_is_told_as_such():
@@ -42,10 +47,21 @@ def test_a_policy_that_is_sharper_but_not_wider_is_told_as_such():
     assert summary["grpo"]["over_start"]["1"]["mean"] == pytest.approx(0.30125)
     assert summary["grpo"]["over_start"]["64"]["mean"] == pytest.approx(-0.09875)
     assert summary["grpo"]["over_start"]["1"]["p_holm"] < 0.05
+    assert summary["grpo"]["over_start"]["2"]["p_holm"] is None  # not tested, so that it costs nothing
+    assert summary["grpo"]["over_start"]["2"]["mean"] == pytest.approx(0.10125)
+    assert summary["grpo"]["over_start_long"]["64"]["mean"] == pytest.approx(-0.049375)
     assert "over_grpo" not in summary["grpo"]
     assert summary["dapo"]["over_grpo"]["1"]["mean"] == pytest.approx(0.1)
     reading = passk.page._reading({"rows": summary}, {"grpo": "GRPO", "dapo": "DAPO"})
     assert "- GRPO against the warm start: above at k = 1; below at k = 64" in reading
+    assert "tested at k = 1, 64 alone" in reading
+
+
+def test_long_sums_are_counted_by_terms():
+    prompts = Dataset.from_dict({"prompt": ["1+2=", "1+2+3+4+5+6=", "1+2+3+4+5+6-7=", "1+2+3+4+5+6+7+8+9+0="]})
+    rewards = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    assert pass_at_of_long_sums(prompts, rewards, 10, [1, 2]) == {"1": 0.25, "2": 0.5}
+    assert pass_at_of_long_sums(prompts.select([0]), rewards[:1], 10, [1, 2]) == {}
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ NOISE_INTRO = (
     "what equal trainers differ by."
 )
 MEMORY_INTRO = (
-    "Peak memory is of a policy of {million:.0f}M parameters, each trainer in a process of its own: what the GPU held, "
+    "Peak memory is of a policy of {million:.0f}M parameters at steps of one micro-batch, each trainer in a process of "
+    "its own: what the GPU held, "
     "or on a CPU what the process held beyond what it had before the policy was built."
 )
 FEATURES_INTRO = (
