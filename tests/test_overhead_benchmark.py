@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import overhead, report
+from benchmarks import memory, overhead, report, report_memory
+from benchmarks.markdown import with_interval
 from benchmarks.overhead import Preset, growth, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import peak_memory
 from benchmarks.overhead.rows import FEATURES, LAYOUT, SAME_WORK, TRL, Row, make_pairs, make_prompts
 from benchmarks.playground_runs import OutOfTime
+from benchmarks.report_memory import COLUMNS
 from dapo_ext.playground import build_policy
-from tests.tiny import SMALL
+from tests.tiny import SMALL, policy_dir
 
 
 TINY = {"per_device_train_batch_size": 8, "max_completion_length": 6}
@@ -138,3 +140,24 @@ def test_each_point_of_growth_changes_one_thing():
     assert [place.axis for place in places].count("completion length") == 2
     assert {len(place.changes) for place in places} <= {0, 1, 2}
     assert [place.ranks for place in places if place.axis == "ranks"] == [1, 2]
+
+
+def test_kinds_of_training_take_turns_and_the_page_has_their_ratio_to_full_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "KINDS", {kind: memory.KINDS[kind] for kind in ("full", "lora")})
+    monkeypatch.setitem(memory.SETTINGS, "max_completion_length", 4)
+    seconds = memory.step_seconds(policy_dir().name, "dapo", 2)
+    assert {kind: len(each) for kind, each in seconds.items()} == {"full": 2, "lora": 2}
+    ratios = memory.over_full({"full": [1.0, 2.0, 4.0], "lora": [1.5, 3.0, 8.0]})
+    assert ratios["lora"]["median"] == 1.5
+    rows = [
+        {"trainer": "dapo", "kind": kind, "trained_parameters": 10, **{f"{name}_mib": 1.0 for name in COLUMNS}}
+        for kind in ("full", "lora")
+    ]
+    result = {
+        "configs": {"policy": {"parameters": 10}},
+        "seeds": [{"rows": rows, "step_seconds": {"dapo": seconds}}],
+        "summary": {"step_time_over_full": {f"dapo/{kind}": ratio for kind, ratio in ratios.items()}},
+    }
+    page = report_memory.body(result, tmp_path)
+    assert "| DAPO, full | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 1 |" in page
+    assert f"| DAPO, LoRA | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | {with_interval(ratios['lora'])} |" in page

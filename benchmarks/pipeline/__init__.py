@@ -94,7 +94,7 @@ def _carry_out(preset: Preset, campaign: Campaign) -> TableRuns:
         runs,
         records=records,
         configs={name: configs[name] for name in preset.methods},
-        sizes=dataclasses.asdict(preset),
+        sizes={**runs.sizes, "methods": preset.methods},
     )
 
 
