@@ -59,10 +59,10 @@ def _reward_model(model: Mapping[str, float]) -> str:
         f"The reward model is DPO's implicit reward at beta = 1, trained for {EPOCHS} epochs on {pairs} pairs of the "
         f"warm start's samples, whose {tokens} tokens are among those of its row (not those of the held-out pairs, "
         f"which judge it as an evaluation does). It puts {model['reward_model_accuracy']:.1%} of held-out pairs in the "
-        "right order. What does not work here is the usual reward model, a scalar read out at EOS (TRL's "
-        f"`RewardTrainer`, {scalar_head.EPOCHS} epochs on the same pairs): {model['scalar_head_accuracy']:.1%} of "
-        f"held-out pairs, where chance is 50 %, and {model['scalar_head_training_accuracy']:.1%} of its own in the "
-        "last epoch."
+        "right order. The usual reward model, a scalar read out at EOS (TRL's `RewardTrainer`, "
+        f"{scalar_head.EPOCHS} epochs on the same pairs), is not used: it puts {model['scalar_head_accuracy']:.1%} of "
+        f"held-out pairs in the right order, where chance is 50 %, and {model['scalar_head_training_accuracy']:.1%} of "
+        "its own in the last epoch."
     )
 
 
