@@ -43,9 +43,13 @@ def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str 
         published.grid(axis="both", color="#DDDDDD")
         published.set(title="Published, 32B parameters", xlabel="AIME 2024 avg@32")
         published.legend(frameon=False, loc="lower left")
-        _bars(without, rows, [name for name in (WHOLE, *left_out) if name in rows], {**labels, WHOLE: "DAPO"})
-        without.sharex(here)
+        short = {name: labels[name].removeprefix("DAPO ").replace(" (", "\n(") for name in left_out}
+        _bars(without, rows, [name for name in (WHOLE, *left_out) if name in rows], {**short, WHOLE: "DAPO"})
         without.set(title="One technique left out", xlabel="held-out accuracy (95 % interval)")
+        bounds = [bound for row in rows.values() for bound in row["accuracy_end"]["interval"]]
+        margin = 0.05 * (max(bounds) - min(bounds)) + 0.002
+        for axis in (here, without):
+            axis.set_xlim(min(bounds) - margin, max(bounds) + margin)
         figure.savefig(path, dpi=120)
 
 
