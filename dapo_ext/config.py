@@ -1,4 +1,4 @@
-"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and thirteen fields."""
+"""DAPO's configuration: TRL's GRPOConfig, the paper's defaults, and fields of its own."""
 
 from dataclasses import dataclass, field
 
@@ -82,7 +82,8 @@ class DAPOConfig(GRPOConfig):
         token_weight_normalization (`str`, *optional*, defaults to `"batch"`):
             `"batch"`: the weights have mean 1 over the tokens of the optimizer step; for the losses `"dapo"`,
             `"cispo"`, `"vespo"`, `"dr_grpo"`. `"completion"`: the weights of a completion sum to 1, and the whole is
-            divided by the number of live completions; for `"grpo"` and `"sapo"` with a ratio at token level.
+            divided by the number of live completions; for `"grpo"` and `"sapo"` with a ratio at token level. The
+            trainer refuses the latter where no tokens are weighted.
 
     Raises:
         ValueError: for a value or a combination that cannot be honoured; the message names field, value, reason and
@@ -175,6 +176,8 @@ class DAPOConfig(GRPOConfig):
     @property
     def soft_overlong_tokens(self) -> int:
         """L_cache in tokens; 0 when the punishment is off."""
+        if self.soft_overlong_cache == 0:
+            return 0
         if self.soft_overlong_cache < 1:
             return round(self.soft_overlong_cache * self.max_completion_length)
         return int(self.soft_overlong_cache)

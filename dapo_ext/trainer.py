@@ -22,6 +22,7 @@ from .refusals.trainer_checks import check_trainer
 from .reporting.completions_table import KEPT_COLUMN, clear_table, fill_table
 from .reporting.host_metrics import (
     count_unscored,
+    drop_loss_metrics,
     replace_completion_metrics,
     replace_reward_metrics,
     rescale_sequence_clip_metrics,
@@ -287,16 +288,28 @@ class DAPOTrainer(
         return inputs
 
     def _compute_loss(self, model, inputs):
-        loss = super()._compute_loss(model, inputs)
         if not self.model.training:
-            return loss
+            return super()._compute_loss(model, inputs)
         self._window_is_empty = inputs["window_is_empty"]
+        scale = inputs["row_mean_scale"] if self.loss_type in ROW_MEAN_LOSSES else 1
+        with self._balancing_loss_divided_by(scale):
+            loss = super()._compute_loss(model, inputs) * scale
         one_flag_per_row = self.importance_sampling_level == "sequence" and inputs["advantages"].dim() == 1
-        if inputs["live_row_share"] < 1 and one_flag_per_row:
+        if inputs["live_row_share"] == 0:
+            drop_loss_metrics(self._metrics["train"])
+        elif inputs["live_row_share"] < 1 and one_flag_per_row:
             rescale_sequence_clip_metrics(self._metrics["train"], inputs["live_row_share"])
-        if self.loss_type in ROW_MEAN_LOSSES and inputs["row_mean_scale"] != 1:
-            loss = loss * inputs["row_mean_scale"]
         return loss
+
+    @contextmanager
+    def _balancing_loss_divided_by(self, scale: float) -> Iterator[None]:
+        """The host adds a mixture of experts' load-balancing loss to the row mean; only the mean is to be scaled."""
+        coefficient = self.router_aux_loss_coef
+        self.router_aux_loss_coef = coefficient / scale
+        try:
+            yield
+        finally:
+            self.router_aux_loss_coef = coefficient
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):

@@ -123,7 +123,7 @@ class PGDPOTrainer(
             inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = self.compute_ref_log_probs(
                 self.ref_model or self.model, inputs
             )
-        with _first_output(model) as outputs, self._reference_in_inputs():
+        with _collected_outputs(model) as outputs, self._reference_in_inputs():
             result = super()._compute_loss(model, inputs, return_outputs)
         terms = self.objective.terms(self._log_ratios(outputs[0].log_probs, inputs), _lengths(inputs))
         self._log_terms(terms, inputs)
@@ -260,7 +260,7 @@ class PGDPOTrainer(
 
 
 @contextmanager
-def _first_output(model: torch.nn.Module) -> Iterator[list]:
+def _collected_outputs(model: torch.nn.Module) -> Iterator[list]:
     """What the model returned, in the order of its calls."""
     outputs: list = []
     handle = model.register_forward_hook(lambda module, args, output: outputs.append(output))

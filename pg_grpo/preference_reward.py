@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Real
@@ -21,6 +21,7 @@ from .pairwise import bradley_terry_strengths, comparison_design, win_rates
 # What a judge may answer for "neither, and no tie": TRL's and the usual forms of a missing value.
 REFUSED = -1
 Verdicts = Sequence[float | None]
+Rewards = list[float | None]
 Judge = Callable[[list, list[list]], Verdicts | Awaitable[Verdicts]]
 
 
@@ -96,10 +97,6 @@ class PreferenceReward:
     # Read by `dapo_ext`: refills must give every rank whole groups, and the filter has little to select by
     compares_within_group = True
 
-    def __new__(cls, *args, **kwargs):
-        judge = args[0] if args else kwargs.get("judge")  # none where a pickle restores the instance
-        return super().__new__(cls if judge is None or not is_async_callable(judge) else _AsyncPreferenceReward)
-
     def __init__(
         self,
         judge: Judge,
@@ -135,7 +132,12 @@ class PreferenceReward:
         self._batch_size = batch_size
         self._seed = seed
 
-    def __call__(self, prompts: list, completions: list, log_metric=None, **kwargs) -> list[float | None]:
+    @property
+    def __call__(self) -> Callable[..., Rewards | Coroutine[Any, Any, Rewards]]:
+        """The way to call this instance: the trainer asks whether it is a coroutine function."""
+        return self._compare_async if is_async_callable(self.judge) else self._compare
+
+    def _compare(self, prompts: list, completions: list, log_metric=None, **kwargs) -> Rewards:
         groups, comparisons = self._plan(prompts, completions)
         asked = self._to_ask(comparisons, completions)
         for batch in self._batches(asked):
@@ -143,6 +145,20 @@ class PreferenceReward:
                 verdicts = self.judge(*_texts(batch, prompts, completions))
             except Exception as error:
                 raise self._failure(error) from error
+            self._take(batch, verdicts)
+        return self._finish(groups, comparisons, asked, log_metric)
+
+    async def _compare_async(self, prompts: list, completions: list, log_metric=None, **kwargs) -> Rewards:
+        """The same with a judge to be awaited; all its calls run at the same time."""
+        groups, comparisons = self._plan(prompts, completions)
+        asked = self._to_ask(comparisons, completions)
+        batches = self._batches(asked)
+        try:
+            judge = cast(Callable[..., Awaitable[Verdicts]], self.judge)
+            answers = await asyncio.gather(*(judge(*_texts(batch, prompts, completions)) for batch in batches))
+        except Exception as error:
+            raise self._failure(error) from error
+        for batch, verdicts in zip(batches, answers, strict=True):
             self._take(batch, verdicts)
         return self._finish(groups, comparisons, asked, log_metric)
 
@@ -206,7 +222,7 @@ class PreferenceReward:
 
     def _finish(
         self, groups: list[range], comparisons: list[_Comparison], asked: list[_Comparison], log_metric
-    ) -> list[float | None]:
+    ) -> Rewards:
         if log_metric is not None:
             count = max(len(asked), 1)
             log_metric(f"{self.__name__}/comparisons", len(asked))
@@ -224,25 +240,6 @@ class PreferenceReward:
         else:
             rewards = torch.cat([bradley_terry_strengths(group, self._regularization) for group in wins])
         return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
-
-
-class _AsyncPreferenceReward(PreferenceReward):
-    """The same with a judge to be awaited; all calls of the judge run at the same time."""
-
-    async def __call__(  # type: ignore[override] # the trainer asks whether it is a coroutine function
-        self, prompts: list, completions: list, log_metric=None, **kwargs
-    ) -> list[float | None]:
-        groups, comparisons = self._plan(prompts, completions)
-        asked = self._to_ask(comparisons, completions)
-        batches = self._batches(asked)
-        try:
-            judge = cast(Callable[..., Awaitable[Verdicts]], self.judge)
-            answers = await asyncio.gather(*(judge(*_texts(batch, prompts, completions)) for batch in batches))
-        except Exception as error:
-            raise self._failure(error) from error
-        for batch, verdicts in zip(batches, answers, strict=True):
-            self._take(batch, verdicts)
-        return self._finish(groups, comparisons, asked, log_metric)
 
 
 def _texts(batch: list[_Comparison], prompts: list, completions: list) -> tuple[list, list[list]]:

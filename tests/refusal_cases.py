@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.pg_tiny import pg_config
-from tests.tiny import dapo_config
+from tests.tiny import dapo_config, dapo_trainer
 from tests.tiny_pairs import pg_dpo_config
 
 
@@ -39,6 +39,7 @@ WEIGHTING: Cases = [
     ),
 ]
 DAPO: Cases = [
+    ({"loss_type": "dr_grpo", "max_completion_length": None, "soft_overlong_cache": 0}, "max_completion_length"),
     ({"dynamic_sampling": "False"}, "dynamic_sampling"),
     ({"filter_rewards": []}, "filter_rewards"),
     ({"filter_rewards": "accuracy"}, "filter_rewards"),
@@ -145,10 +146,16 @@ PG_DPO: Cases = [
     ({"dynamic_pairs": True, "sync_ref_model": True}, "sync_ref_model"),
     ({"dynamic_pairs": True, "accelerator_config": {"even_batches": False}}, "accelerator_config"),
 ]
+# What the trainer refuses because of its other arguments, here the token_weight_fn that is not there
+TRAINER: Cases = [
+    ({**COMPLETION}, "token_weight_normalization"),
+    ({**COMPLETION, "loss_type": "grpo"}, "token_weight_normalization"),
+]
 CONFIGURATIONS: dict[str, tuple[Callable, Cases]] = {
     "DAPOConfig": (dapo_config, DAPO),
     "PGGRPOConfig": (pg_config, PG_GRPO),
     "PGDPOConfig": (pg_dpo_config, PG_DPO),
+    "DAPOTrainer": (dapo_trainer, TRAINER),
 }
 
 

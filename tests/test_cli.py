@@ -123,6 +123,85 @@ def test_what_cannot_be_taken_is_named_with_what_may_have_been_meant(groups, cap
     assert said in refused(capsys, "dapo", *groups, *extra)
 
 
+def test_files_that_are_not_what_they_are_called_are_named_in_one_line(groups, tmp_path, capsys):
+    broken = tmp_path / "run.yaml"
+    broken.write_text("learning_rate: [1\nbeta: 0\n")
+    said = refused(capsys, "dapo", *groups, "--config", str(broken))
+    assert f"error: the config file {broken} is no valid YAML: " in said
+    assert len(said.splitlines()) == 2  # with the one that points to --help
+    broken = tmp_path / "sums.jsonl"
+    broken.write_text('{"prompt": "1+1="}\n{"prompt": \n')
+    said = refused(capsys, "dapo", *groups, "--dataset_name", str(broken))
+    assert f"error: the dataset {broken} cannot be read: " in said
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
+def test_an_error_of_the_users_own_module_keeps_its_traceback(groups, tmp_path, monkeypatch, error):
+    name = f"rewards_with_{error.__name__}"
+    (tmp_path / f"{name}.py").write_text(f"raise {error.__name__}('of the module')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(error, match="of the module"):
+        main(["dapo", *groups, "--reward_funcs", f"{name}.reward"])
+
+
+def failing_reward(**kwargs):
+    raise ValueError("of the reward")
+
+
+def test_an_error_of_the_users_reward_function_keeps_its_traceback(groups):
+    with pytest.raises(ValueError, match="of the reward"):
+        main(["dapo", *groups, "--reward_funcs", "tests.test_cli.failing_reward"])
+
+
+@pytest.mark.parametrize(
+    ("in_file", "flags", "pg_beta"),
+    [
+        ({}, ["--pg_beta", "0.1", "--beta", "0.3"], None),
+        ({"pg_beta": 0.1}, ["--beta", "0.3"], None),
+        ({"beta": 0.3}, ["--pg_beta", "0.1"], None),
+        ({"beta": 0.1}, ["--pg_beta", "0.3"], None),
+        ({"beta": 0.3}, ["--pg_beta", "0.3"], 0.3),
+        ({"beta": 0.3}, [], 0.3),
+        ({"pg_beta": 0.3}, [], 0.3),
+        ({}, [], 0.1),
+    ],
+)
+def test_beta_and_pg_beta_agree_or_are_refused(tmp_path, capsys, in_file, flags, pg_beta):
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(in_file))
+    options = ["--config", str(tmp_path / "run.yaml"), "--use_cpu", "--bf16", "false", *flags]
+    if pg_beta is None:
+        assert "is refused: it mirrors pg_beta" in refused(capsys, "pgdpo", *options)
+    else:
+        _, config, _, _ = make_parser("pgdpo", print).parse(options)
+        assert (config.pg_beta, config.beta) == (pg_beta, pg_beta)
+
+
+# ---- Resuming ----
+
+
+@pytest.mark.parametrize("newest", ["True", "true"])
+def test_a_flag_resumes_from_the_newest_checkpoint(groups, tmp_path, newest):
+    saving = ["--save_strategy", "steps", "--save_steps", "1"]
+    main(["dapo", *groups, *saving])
+    main(["dapo", *groups, *saving, "--max_steps", "3", "--resume_from_checkpoint", newest])
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3]
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_in_one_line(groups, tmp_path, capsys):
+    said = refused(capsys, "dapo", *groups, "--resume_from_checkpoint", "true")
+    assert f"`resume_from_checkpoint=True` is refused: {tmp_path / 'run'} holds no checkpoint" in said
+    said = refused(capsys, "dapo", *groups, "--resume_from_checkpoint", str(tmp_path / "checkpoint-7"))
+    assert "there is no such folder" in said
+
+
+@pytest.mark.parametrize("none", ["false", ""])
+def test_a_flag_begins_anew_as_in_trl(groups, none, tmp_path):
+    main(["dapo", *groups, "--resume_from_checkpoint", none])
+    assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in record] == [1, 2]
+
+
 @pytest.mark.parametrize("key", ["learning-rate", "learnin_rate"])
 def test_an_unknown_key_of_the_file_is_an_error(groups, tmp_path, capsys, key):
     (tmp_path / "run.yaml").write_text(f"{key}: 1.0e-4\n")
@@ -262,6 +341,9 @@ def test_a_trl_file_runs_unchanged_and_its_dry_run_counts_right(
     assert configuration["output_dir"] == str(tmp_path / "run")
     assert configuration["bf16"] is False
     assert not (tmp_path / "run").exists()
+    assert configuration.get("datasets") == (
+        [{"path": "json", "data_files": local_data["sums"]}] if "qlora" in recipe else None
+    )
     if recipe == "dpo_lora":
         assert configuration["pg_beta"] == configuration["beta"] == 0.05
     if "qlora" in recipe:
@@ -277,6 +359,35 @@ def test_the_dry_run_counts_what_the_run_then_does(groups, tmp_path, capsys):
     assert int(counts["optimizer steps"]) == max(record["step"] for record in records) == 16
     # Metrics of a generation are logged in its first step only
     assert int(counts["generations"]) == sum("completions/mean_length" in record for record in records) == 4
+
+
+def test_a_dry_run_leaves_nothing_behind(groups, tmp_path, capsys):
+    dry_run(capsys, "dapo", *groups, "--log_completions")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_counts_without_a_length_limit(groups, tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("max_completion_length: null\nsoft_overlong_cache: 0\n")
+    at = groups.index("--max_completion_length")
+    asked = groups[:at] + groups[at + 2 :]
+    configuration, counts = dry_run(capsys, "dapo", "--config", str(tmp_path / "run.yaml"), *asked)
+    assert configuration["max_completion_length"] is None
+    assert counts["completion tokens generated for one batch, at most"] == "unknown"
+
+
+def test_the_home_directory_may_be_named_in_a_file(groups, sums, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(Path(sums).parent))
+    (tmp_path / "run.yaml").write_text("dataset_name: ~/sums.jsonl\n")
+    asked = [each for each in groups if each not in ("--dataset_name", sums)]
+    _, counts = dry_run(capsys, "dapo", "--config", str(tmp_path / "run.yaml"), *asked)
+    assert counts["rows of the dataset"] == "32"
+
+
+def test_pairs_scored_are_an_upper_bound(model, local_data, tmp_path, capsys):
+    where = ["--model_name_or_path", model, "--dataset_name", local_data["pairs"], "--output_dir", str(tmp_path)]
+    batch = ["--per_device_train_batch_size", "4", "--dynamic_pairs", "--pair_budget", "3"]
+    _, counts = dry_run(capsys, "pgdpo", *where, *QUICK, *batch)
+    assert counts["pairs scored for one optimizer step, at most"] == "12"
 
 
 def test_the_resolved_configuration_resolves_to_itself(groups, tmp_path, capsys):

@@ -54,6 +54,7 @@ def test_the_new_fields_are_these_and_no_more():
     [
         {"soft_overlong_cache": 0, "multi_objective_aggregation": "normalize_then_sum"},
         {"soft_overlong_cache": 8},
+        {"soft_overlong_cache": 0, "max_completion_length": None},
         {"delta": 10.0},
         {"loss_type": "cispo", "epsilon_high": 5.0},
         {"loss_type": "bnpo", "on_exhausted": "raise"},

@@ -149,6 +149,10 @@ def test_training_that_runs_dry_later_keeps_momentum_from_moving_the_weights(tmp
     assert trainer.state.global_step == 2
     assert torch.equal(weights(trainer), weights(short))
     assert "too hard" in trainer.stop_reason
+    trainer.reward_funcs[0] = odd_length
+    trainer.train()
+    assert trainer.state.global_step == 10
+    assert trainer.stop_reason is None
 
 
 def test_an_optimizer_step_without_live_rows_moves_nothing(tmp_path):

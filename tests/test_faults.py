@@ -249,6 +249,13 @@ def long_prompt(tokens: int) -> Dataset:
     return Dataset.from_list([*prompts(16).to_list(), {**prompts(1)[0], "prompt": "1" * tokens}])
 
 
+def test_completions_without_a_limit_can_be_trained_on(tmp_path):
+    """As the refusal of a punishment without a limit advises; the host's own default then ends a completion."""
+    trainer = dapo_trainer(tmp_path, soft_overlong_cache=0, max_completion_length=None, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["completions/max_length"] > 8
+
+
 @on_policy
 def test_prompts_that_fill_the_context_are_refused_before_training(tmp_path, start, caplog):
     context = context_length(start(tmp_path).model.config)
@@ -324,8 +331,25 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, start
     (note,) = error.value.__notes__
     assert "while checkpoint-2 was written to" in note
     assert "Earlier checkpoints are untouched" in note
+    assert f"resume_from_checkpoint={str(tmp_path / 'run' / 'checkpoint-1')!r}" in note
     if file == "optimizer.pt":
         assert_resumes_from(tmp_path / "run" / "checkpoint-1", start, {**changes, "save_strategy": "no"})
+
+
+def test_a_run_folder_that_is_gone_does_not_hide_what_happened(tmp_path, monkeypatch):
+    """At the first save there is nothing to resume from; later there may be, and is no more."""
+    trainer = dapo_trainer(tmp_path / "run", **SAVING)
+    monkeypatch.setattr(trainer, "_get_output_dir", lambda trial: str(tmp_path / "gone"))
+    monkeypatch.setattr("dapo_ext.resume.exact_resume.open_manifest", lambda folder: folder.stat())
+    for step in (1, 2):
+        trainer._whole_checkpoint = tmp_path / "gone" / "checkpoint-1" if step == 2 else None
+        trainer.state.global_step = step
+        with pytest.raises(FileNotFoundError, match=f"checkpoint-{step}") as error:
+            trainer._save_checkpoint(trainer.model, trial=None)
+        (note,) = error.value.__notes__
+        assert "cannot be looked at (No such file or directory)" in note
+        assert "begin it anew with trainer.train()" in note
+        assert "resume_from_checkpoint" not in note
 
 
 @every_trainer

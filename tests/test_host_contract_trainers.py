@@ -34,6 +34,7 @@ SIGNATURES = {
     "_generate_and_score_completions": "inputs",
     "_generate_single_turn": "prompt_ids, images, multimodal_fields, num_generations, has_tool_images",
     "_get_per_token_logps_and_entropies": None,  # passed on whole, with *args and **kwargs
+    "_inner_training_loop": None,
     "_load_from_checkpoint": "resume_from_checkpoint, model",
     "_load_optimizer_and_scheduler": "checkpoint",
     "_prepare_inputs": "generation_batch",
@@ -78,6 +79,7 @@ MODULES = {
     "dapo_ext.refusals.prompt_lengths": GRPOTrainer,
     "dapo_ext.refusals.trainer_checks": GRPOTrainer,
     "dapo_ext.sampling.sampler_setup": GRPOTrainer,
+    "dapo_ext.sampling.reward_columns": GRPOTrainer,
     "dapo_ext.sampling.refilling_run": GRPOTrainer,
     "dapo_ext.resume.saving_errors": GRPOTrainer,
     "dapo_ext.resume.exact_resume": GRPOTrainer,

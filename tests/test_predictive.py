@@ -139,6 +139,19 @@ def test_two_valued_rewards_are_pass_rates(tmp_path, right, wrong):
     assert selector.estimates.evidence.hits[seen] == pytest.approx(selector.estimates.evidence.misses[seen], rel=0.1)
 
 
+@pytest.mark.parametrize("first", ["right", "wrong"])
+def test_a_first_round_of_one_value_decides_nothing(tmp_path, first):
+    class OneValueFirst(ByKind):
+        def __call__(self, prompts, **kwargs):
+            rewards = super().__call__(prompts, **kwargs)
+            return [getattr(self, first)] * len(rewards) if len(self.prompts) == 1 else rewards
+
+    trainer = dapo_trainer(tmp_path, OneValueFirst(right=0.7, wrong=0.3), pool(), max_steps=10, **PREDICTIVE)
+    trainer.train()
+    assert not trainer.sampler.prompts.selector.estimates.sees_events
+    assert "prompt_selection/solved" in trainer.state.log_history[0]
+
+
 def test_unscored_groups_count_as_wrong(tmp_path):
     """A prompt that no reward function can score is not drawn again and again."""
     reward = ByKind()

@@ -291,6 +291,26 @@ def test_values_that_cannot_be_honoured_are_refused(changes, message):
         PreferenceReward(longer, **{"num_generations": 4, **changes})
 
 
+class Shifted(PreferenceReward):
+    """A user's: another scale, and a constructor of its own."""
+
+    def __init__(self, judge, shift: float):
+        super().__init__(judge, num_generations=4, name="shifted")
+        self.shift = shift
+
+    def _finish(self, *args):
+        return [reward + self.shift for reward in super()._finish(*args)]
+
+
+@pytest.mark.parametrize("judge", [longer, longer_async])
+def test_a_subclass_stays_what_it_is(tmp_path, judge):
+    reward = pickle.loads(pickle.dumps(Shifted(judge, shift=2.0)))
+    assert type(reward) is Shifted
+    trainer = pg_trainer(tmp_path, reward, max_steps=1)
+    trainer.train()
+    assert logged(trainer, "rewards/shifted/mean") == pytest.approx([2.5])
+
+
 def test_an_instance_can_be_pickled():
     for judge in (longer, longer_async):
         restored = pickle.loads(pickle.dumps(PreferenceReward(judge, num_generations=4, name="mine")))

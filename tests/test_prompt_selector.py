@@ -200,6 +200,27 @@ def test_a_resumed_selector_continues_where_it_was(binary):
         assert np.array_equal(array, whole.array_state()[name], equal_nan=array.dtype.kind == "f")
 
 
+@pytest.mark.parametrize("binary_there", [True, False])
+@pytest.mark.parametrize("binary_here", [True, False])
+def test_a_state_replaces_whatever_was_learned_before(binary_there, binary_here):
+    """As where a trainer that was interrupted resumes from a checkpoint of its own, before or after the switch."""
+    whole, used, fresh = selector(), selector(), selector()
+    for chooser, binary in ((whole, binary_there), (used, binary_here)):
+        train(chooser, bimodal(), generations=6)
+        if not binary:
+            draw = chooser.draw(4, 4)
+            observe(chooser, draw, np.full(len(draw.positions), 2), binary=False)
+    for chooser in (used, fresh):
+        chooser.load_state_dict(whole.state_dict(), whole.array_state())
+    runs = [train(chooser, bimodal(), generations=5) for chooser in (used, fresh)]
+    for a, b in zip(*runs, strict=True):
+        assert (a.positions == b.positions).all()
+        assert (a.predicted == b.predicted).all()
+    assert used.state_dict() == fresh.state_dict()
+    for name, array in used.array_state().items():
+        assert np.array_equal(array, fresh.array_state()[name], equal_nan=array.dtype.kind == "f")
+
+
 def test_estimates_of_another_dataset_are_refused():
     whole = selector(256)
     with pytest.raises(ValueError, match=r"estimates for 256 prompts, the training dataset has 64"):

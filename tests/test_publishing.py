@@ -49,6 +49,29 @@ def test_the_card_keeps_what_concerns_this_machine_alone_to_itself(tmp_path):
     assert not {"output_dir", "hub_token", "hub_model_id", "use_cpu"} & set(configuration)
 
 
+@pytest.mark.parametrize(
+    ("build", "chosen"),
+    [
+        (pg_trainer, {"loss_type": "dapo", "scale_rewards": "group", "beta": 0.0}),  # TRL's defaults, not the method's
+        (dapo_trainer, {"epsilon_high": None}),  # TRL's as well
+        (pg_dpo_trainer, {"max_length": None, "pad_token": "<pad>"}),
+        (pg_dpo_trainer, {"max_length": 64}),
+    ],
+)
+def test_the_card_lists_every_value_that_is_not_the_default(tmp_path, build, chosen):
+    _, configuration = card_of(build(tmp_path, **chosen))
+    assert {name: configuration[name] for name in chosen} == chosen
+
+
+@pytest.mark.parametrize("build", [dapo_trainer, pg_trainer, pg_dpo_trainer])
+def test_the_card_leaves_out_what_the_host_filled_in(tmp_path, build):
+    _, configuration = card_of(build(tmp_path))
+    filled_in = {"accelerator_config", "debug", "disable_tqdm", "pad_to_multiple_of", "pad_token", "max_length"}
+    assert not filled_in & set(configuration)
+    other = build(tmp_path, accelerator_config={"non_blocking": True})
+    assert card_of(other)[1]["accelerator_config"]["non_blocking"] is True
+
+
 def test_push_to_hub_uploads_model_card_and_metrics(tmp_path, monkeypatch):
     """On a stub of the Hub's client: nothing is sent."""
     calls, uploaded = [], []

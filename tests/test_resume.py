@@ -13,8 +13,9 @@ from trl import GRPOTrainer
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
+from dapo_ext.resume.logged_tables import pack_tables, unpack_tables
 from tests.resume_trainers import LAYOUT, SAVING, dapo, fickle_reward, pg_dpo, pg_grpo
-from tests.run_record import record_of, watch_batches
+from tests.run_record import digest, record_of, watch_batches
 from tests.tiny import dapo_trainer, logged, odd_length, policy, prompts
 from tests.tiny_pairs import pairs, pg_dpo_trainer
 
@@ -169,6 +170,62 @@ def test_a_step_left_half_way_begins_anew(tmp_path, step):
     assert resumed._step == LAYOUT["gradient_accumulation_steps"] * (step + 1)
 
 
+class Interrupts(TrainerCallback):
+    """Ctrl+C in a notebook, between two micro-batches of a step."""
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step == 6 and not self.done:
+            self.done = True
+            raise KeyboardInterrupt
+
+    done = False
+
+
+def interrupted(trainer):
+    trainer.add_callback(Interrupts())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("make", [moving_reference, pg_grpo, pg_dpo])
+def test_the_interrupted_trainer_itself_may_resume(tmp_path, make):
+    """In the middle of a generation, with metrics since the last log and estimates newer than the checkpoint's."""
+    changes = {} if make is moving_reference else {"logging_steps": 4}
+    changes |= {"gradient_accumulation_steps": 2, "num_train_epochs": 2} if make is pg_dpo else {}
+    whole = make(tmp_path / "whole", **changes)
+    whole.train()
+    trainer = interrupted(make(tmp_path / "interrupted", **changes))
+    trainer.train(resume_from_checkpoint=tmp_path / "interrupted" / "checkpoint-5")
+    assert record_of(trainer) == record_of(whole)
+    if make is moving_reference:
+        tables = [sorted((tmp_path / run / "completions").iterdir()) for run in ("whole", "interrupted")]
+        assert [path.read_bytes() for path in tables[0]] == [path.read_bytes() for path in tables[1]]
+
+
+def test_a_table_with_dropped_rows_is_longer_than_the_hosts_and_comes_back_whole(tmp_path):
+    here, there = (dapo(tmp_path)._logs for _ in range(2))
+    rows = range(there["prompt"].maxlen + 3)
+    columns = {name: [f"{name} {row}" for row in rows] for name in ("prompt", "completion", "advantages")}
+    unpack_tables({**columns, "rewards": {"odd": list(rows)}, "extra": {"kept": list(rows)}}, there)
+    unpack_tables(pack_tables(there), here)
+    assert {name: list(here[name]) for name in columns} == columns
+    assert list(here["rewards"]["odd"]) == list(here["extra"]["kept"]) == list(rows)
+
+
+def test_a_second_run_begins_with_a_generation_of_its_own(tmp_path):
+    trainer = interrupted(dapo(tmp_path, save_strategy="no"))
+    assert trainer._step % 8 != 0
+    left = trainer._buffered_inputs
+    batches = watch_batches(trainer)
+    trainer.args.max_steps = 1
+    trainer.train()
+    assert trainer._step == 2
+    assert trainer._buffered_inputs is not left
+    trained_before = [digest(batch) for batch in left]
+    assert not any(batch in trained_before for batch in batches["0"])
+
+
 # Texts of the host that exact resume answers to
 RELIED_UPON = {
     Trainer._inner_training_loop: [
@@ -190,6 +247,8 @@ RELIED_UPON = {
         "rotate_checkpoints( output_dir=run_dir, save_total_limit=self.args.save_total_limit,",
     ],
     GRPOTrainer.training_step: ["self._step += 1"],
+    GRPOTrainer._prepare_inputs: ["if self._step % generate_every == 0 or self._buffered_inputs is None:"],
+    GRPOTrainer._generate_single_turn: ["if self.state.global_step != self._last_loaded_step:"],
     RepeatSampler.__iter__: ["torch.randperm(self.num_samples, generator=self.generator)"],
     SyncRefModelCallback._sync_target_model: ["zip(target_model.parameters(), model.parameters(), strict=True)"],
 }

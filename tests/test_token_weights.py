@@ -163,7 +163,7 @@ def test_value_and_gradient_equal_the_loops_and_the_kl_term_is_not_weighted(tmp_
 def test_equal_weights_give_the_unweighted_losses_to_the_bit(tmp_path, fields):
     """Float32 runs: the weighted loss goes through advantages of shape (B, T) and is the same number."""
     fields = {**fields, "gradient_accumulation_steps": 1, "max_steps": 3, "beta": 0.01}
-    plain = dapo_trainer(tmp_path, **{**PLAIN, **fields})
+    plain = dapo_trainer(tmp_path, **{**PLAIN, **fields, **BATCH})  # it would refuse a normalization of no weights
     plain.train()
     weighted = with_weights(tmp_path, lambda completion_ids, *rest: torch.full(completion_ids.shape, 0.3), **fields)
     weighted.train()

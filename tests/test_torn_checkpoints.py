@@ -10,7 +10,15 @@ from safetensors.numpy import load_file
 from transformers import Trainer
 
 from dapo_ext.resume.checkpoint_choice import checkpoints_of, choose_checkpoint
-from dapo_ext.resume.checkpoint_manifest import HOST_SENTINEL, MANIFEST_FILE, find_damage
+from dapo_ext.resume.checkpoint_manifest import (
+    HOST_SENTINEL,
+    MANIFEST_FILE,
+    close_manifest,
+    find_damage,
+    open_manifest,
+    read_manifest,
+)
+from dapo_ext.resume.rank_state import RankState, load_rank_state, rank_to_read, save_rank_state
 from dapo_ext.resume.run_identity import describe_dataset
 from tests.pg_tiny import pg_trainer
 from tests.resume_trainers import LAYOUT
@@ -89,6 +97,24 @@ def test_damage_is_found_skipped_and_named(run_folder, caplog, name, tear):
         choose(run_folder, newest)
     assert name in str(error.value)
     assert "pass True" in str(error.value)
+
+
+def test_true_means_written_last_and_not_the_highest_number(run_folder, tmp_path, caplog):
+    """A run that began anew in the folder of a finished one; and copies, which have other times on disk."""
+    trainer = dapo_trainer(run_folder, rare_first_token, **{**RUN, "max_steps": 1})
+    trainer.train()
+    copy = tmp_path / "copy"
+    for name in ("checkpoint-1", "checkpoint-2"):
+        shutil.copytree(run_folder / name, copy / name, copy_function=shutil.copyfile)
+    assert choose(copy) == copy / "checkpoint-1"
+    truncate(copy / "checkpoint-1" / "optimizer.pt")
+    assert choose(copy) == copy / "checkpoint-2"
+    assert str(copy / "checkpoint-1") in caplog.text
+    caplog.clear()
+    open_manifest(copy / "checkpoint-9")  # begun last
+    assert [folder.name for folder in checkpoints_of(copy)] == ["checkpoint-9", "checkpoint-1", "checkpoint-2"]
+    assert choose(copy) == copy / "checkpoint-2"
+    assert "checkpoint-9: the run ended while it was being written" in caplog.text
 
 
 def test_the_hosts_own_sign_of_an_unfinished_checkpoint_counts(run_folder):
@@ -186,6 +212,40 @@ def test_a_checkpoint_of_trls_own_trainer_is_taken_at_its_path_with_a_warning(tm
     assert "another trainer wrote it" in caplog.text
 
 
+# ---- Several nodes ----
+
+
+def test_every_rank_of_two_nodes_takes_up_its_own_state(tmp_path):
+    """With save_on_each_node the folder of the second node holds the files of its two ranks alone."""
+    for rank in (2, 3):
+        save_rank_state(tmp_path, rank, RankState({"metrics": {"of": [rank]}}, {}))
+    close_manifest(tmp_path, {"world_size": 4})
+    manifest = read_manifest(tmp_path)
+    for rank in (2, 3):
+        taken = rank_to_read(manifest["world_size"], rank, ranks_here=4)
+        assert load_rank_state(tmp_path, taken).values["metrics"]["of"] == [rank]
+    assert rank_to_read(manifest["world_size"], 1, ranks_here=2) == 0
+
+
+@pytest.mark.parametrize("own", ["resume_state_rank0", "reference_model"])
+def test_a_nodes_folder_without_the_files_of_its_ranks_is_refused(tmp_path, own):
+    """The nodes have changed places; or a sharded run, which keeps no reference, goes on unsharded."""
+    moving = {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 1}
+    dapo_trainer(tmp_path, rare_first_token, **{**RUN, "max_steps": 1}, **moving).train()
+    folder = tmp_path / "checkpoint-1"
+    manifest = read_manifest(folder)
+    for path in folder.glob(f"{own}.*"):
+        path.rename(path.with_stem("resume_state_rank1"))
+    close_manifest(folder, {name: manifest[name] for name in ("weights_only", "world_size", "run", "optimizer")})
+    trainer = dapo_trainer(tmp_path, rare_first_token, **RUN, **moving)
+    before = weights(trainer).clone()
+    with refused("resume_from_checkpoint") as error:
+        trainer.train(resume_from_checkpoint=True)
+    assert f"{own}." in str(error.value)
+    assert "rank 0" in str(error.value)
+    assert torch.equal(weights(trainer), before)
+
+
 # ---- Another run ----
 
 
@@ -204,6 +264,8 @@ def test_a_checkpoint_of_trls_own_trainer_is_taken_at_its_path_with_a_warning(tm
         ({"dataset": prompts(63)}, ["train_dataset"]),
         ({"dataset": prompts(64).map(lambda row: {"answer": row["answer"][::-1] + "."})}, ["train_dataset"]),
         ({"reward_funcs": odd_length}, ["reward_funcs"]),
+        ({"soft_overlong_cache": 0}, ["soft_overlong_cache"]),
+        ({"beta": 0.1, "sync_ref_model": True}, ["sync_ref_model"]),
     ],
     ids="-".join,
 )

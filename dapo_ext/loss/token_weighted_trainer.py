@@ -9,7 +9,7 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from ..refusals import refusal
-from ..refusals.token_weight_checks import check_weighted_loss
+from ..refusals.token_weight_checks import check_unweighted, check_weighted_loss
 from .token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
 
 
@@ -34,6 +34,8 @@ class TokenWeightedTrainer(GRPOTrainer):
                 reason, remedy = "a token_weight_fn is given as well", "leave one of the two out"
                 raise refusal("token_weighting", self.args.token_weighting, reason, remedy)
             check_weighted_loss(self.args)
+        elif self.args.token_weighting == "uniform":
+            check_unweighted(self.args)
         self.token_weight_fn = token_weight_fn
         self._policy_passes: list[tuple] | None = None  # of the generation in progress, None outside of it
 

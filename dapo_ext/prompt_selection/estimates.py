@@ -38,10 +38,14 @@ class PassRateEstimates:
         self.size = size
         self.num_generations = num_generations
         self.evidence = Evidence(size, age_discount, visit_discount)
-        self.prior = PoolPrior(size, num_generations, pass_rates)
         self.drift = Drift()
-        self.sees_events = False  # whether the Beta is on the group being informative instead of on the pass rate
+        self._offline_pass_rates = pass_rates
+        self._begin_prior()
         self.generation = 0
+
+    def _begin_prior(self) -> None:
+        self.prior = PoolPrior(self.size, self.num_generations, self._offline_pass_rates)
+        self.sees_events = False  # whether the Beta is on the group being informative instead of on the pass rate
 
     def start_generation(self) -> None:
         """The policy has moved: everything known ages by one generation."""
@@ -136,7 +140,7 @@ class PassRateEstimates:
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """
-        Continue from [`state_dict`] and [`array_state`].
+        Continue from [`state_dict`] and [`array_state`], whatever was learned here before.
 
         Raises:
             ValueError: when the state is that of another number of prompts.
@@ -146,6 +150,7 @@ class PassRateEstimates:
                 f"The checkpoint holds estimates for {state['size']} prompts, the training dataset has {self.size}. "
                 "Resume with the dataset of the run, or start anew with the checkpoint's weights as the model."
             )
+        self._begin_prior()
         if state["sees_events"]:
             self.prior.switch_to_events()
             self.sees_events = True

@@ -1,6 +1,6 @@
 """What is refused, and why: of configuration, model, rewards and data."""
 
-from .form import refusal
+from .form import Refusal, refusal
 
 
-__all__ = ["refusal"]
+__all__ = ["Refusal", "refusal"]

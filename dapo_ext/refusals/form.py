@@ -3,7 +3,11 @@
 from typing import Any
 
 
-def refusal(field: str, value: Any, reason: str, remedy: str) -> ValueError:
+class Refusal(ValueError):
+    """An option, or a combination of options, that cannot be honoured; its message is all that need be said."""
+
+
+def refusal(field: str, value: Any, reason: str, remedy: str) -> Refusal:
     """
     Build the error for an option, or a combination of options, that cannot be honoured.
 
@@ -18,12 +22,12 @@ def refusal(field: str, value: Any, reason: str, remedy: str) -> ValueError:
             What to write instead, as an imperative without a full stop.
 
     Returns:
-        `ValueError`: to be raised by the caller.
+        [`Refusal`]: a `ValueError`, to be raised by the caller.
 
     Example:
     ```python
     >>> raise refusal("generation_budget", 0.5, "a batch needs at least one round", "set it to 1.0 or more")
-    ValueError: `generation_budget=0.5` is refused: a batch needs at least one round. Remedy: set it to 1.0 or more.
+    Refusal: `generation_budget=0.5` is refused: a batch needs at least one round. Remedy: set it to 1.0 or more.
     ```
     """
-    return ValueError(f"`{field}={value!r}` is refused: {reason}. Remedy: {remedy}.")
+    return Refusal(f"`{field}={value!r}` is refused: {reason}. Remedy: {remedy}.")

@@ -34,6 +34,9 @@ def check_objective(args) -> None:
             "optimizer step would span two generations and have no exact token count",
             "make it a multiple of gradient_accumulation_steps",
         )
+    if args.loss_type == "dr_grpo" and args.max_completion_length is None:
+        reason = "loss_type='dr_grpo' divides by it"
+        raise refusal("max_completion_length", None, reason, "give a number of tokens, or use loss_type='dapo'")
     drops_rows = args.mask_truncated_completions or args.dynamic_sampling
     if args.loss_type == "bnpo" and args.dynamic_sampling and args.on_exhausted == "shrink":
         raise refusal(

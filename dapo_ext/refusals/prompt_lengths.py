@@ -41,7 +41,8 @@ def check_prompt_lengths(trainer) -> None:
     Raises:
         ValueError: naming the first such row.
     """
-    context, dataset, room = context_length(trainer.model.config), trainer.train_dataset, trainer.max_completion_length
+    context, dataset = context_length(trainer.model.config), trainer.train_dataset
+    room = trainer.max_completion_length or 0  # nobody knows what a completion without a limit needs
     by_host = trainer.rollout_func is not None or trainer.environment_factories is not None or trainer._is_vlm
     if context is None or by_host or not isinstance(dataset, Dataset):
         return

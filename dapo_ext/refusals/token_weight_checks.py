@@ -36,6 +36,26 @@ def check_weighting(args) -> None:
         check_weighted_loss(args)
 
 
+def check_unweighted(args) -> None:
+    """
+    Refuse a normalization of weights that there are none of.
+
+    Args:
+        args (`DAPOConfig`):
+            Of a run in which no token is weighted, which only the trainer knows.
+
+    Raises:
+        ValueError: naming field, value, reason and remedy.
+    """
+    if args.token_weight_normalization != "batch":
+        raise refusal(
+            "token_weight_normalization",
+            args.token_weight_normalization,
+            "no tokens are weighted, so nothing reads it",
+            "set token_weighting='entropy', pass the trainer a token_weight_fn, or leave it out",
+        )
+
+
 def check_weighted_loss(args) -> None:
     """
     Refuse losses in which tokens that do not weigh the same would not be averaged as `token_weight_normalization` says.

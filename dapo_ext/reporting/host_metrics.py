@@ -20,6 +20,18 @@ COMPLETION_METRICS = (
     "completions/max_terminated_length",
 )
 
+# Those that the host's loss computes from the live tokens or rows of a micro-batch
+LOSS_METRICS = (
+    "entropy",
+    "kl",
+    "clip_ratio/low_mean",
+    "clip_ratio/low_min",
+    "clip_ratio/high_mean",
+    "clip_ratio/high_max",
+    "clip_ratio/region_mean",
+    "cispo_clip_ratio",
+    "vespo/phi_seq_mean",
+)
 
 UNSCORED = "rewards/unscored"
 
@@ -89,6 +101,24 @@ def replace_reward_metrics(
     metrics["frac_reward_zero_std"][-1] = torch.isclose(group_std, torch.zeros_like(group_std)).float().mean().item()
 
 
+def drop_loss_metrics(metrics: Metrics) -> None:
+    """
+    Remove the last entry of each of the loss's metrics, that of a micro-batch without a live row on any rank.
+
+    The host enters 0 for it, which would pull the logged means towards 0. A metric without another entry is removed:
+    the host would log it as `None`.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            The host's metrics of the current mode; changed in place.
+    """
+    for name in LOSS_METRICS:
+        if name in metrics:  # the others belong to another loss
+            metrics[name].pop()
+            if not metrics[name]:
+                del metrics[name]
+
+
 def rescale_sequence_clip_metrics(metrics: Metrics, live_row_share: float) -> None:
     """
     Make the sequence-level clip metrics means over the live rows.
@@ -99,12 +129,12 @@ def rescale_sequence_clip_metrics(metrics: Metrics, live_row_share: float) -> No
         metrics (`dict[str, list[float]]`):
             The host's metrics of the current mode; changed in place.
         live_row_share (`float`):
-            Live rows of the micro-batch over all its rows, on all ranks.
+            Live rows of the micro-batch over all its rows, on all ranks; above 0.
     """
     if "clip_ratio/low_mean" not in metrics:  # a loss without clipping
         return
     for name in ("low_mean", "high_mean", "region_mean"):
         values = metrics[f"clip_ratio/{name}"]
-        values[-1] = values[-1] / live_row_share if live_row_share else torch.nan
+        values[-1] = values[-1] / live_row_share
     # The smallest flag of the live rows is 1 only if every one of them is clipped
     metrics["clip_ratio/low_min"][-1] = float(metrics["clip_ratio/low_mean"][-1] == 1)

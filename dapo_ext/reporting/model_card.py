@@ -13,6 +13,7 @@ NOT_ON_THE_CARD = {
     *("push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_revision", "report_to"),
     *(
         "use_cpu",
+        "dataloader_pin_memory",
         "disable_tqdm",
         "log_completions",
         "logging_steps",
@@ -44,6 +45,7 @@ class CardWithConfiguration:
             values["quantization"] = "4-bit"
         listed = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
         return (
-            f"### Configuration\n\nFields of `{type(self.args).__name__}`; what is not listed is at its default.\n\n"
+            f"### Configuration\n\nFields of `{type(self.args).__name__}`; what is not listed is at its default, or "
+            "concerns only where the run wrote and what it logged.\n\n"
             f"```yaml\n{listed}```\n"
         )

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 # What is shown, in this order: name -> its form, and the metrics it is read from, the first that was logged
 SHOWN = {
     "reward": ("reward {:.2f}", ("dynamic_sampling/reward_all", "reward")),
-    "kept": ("kept {:.2f}", ("dynamic_sampling/reward_kept",)),
+    "kept": ("reward of kept groups {:.2f}", ("dynamic_sampling/reward_kept",)),
     "accept rate": ("accept rate {:.2f}", ("dynamic_sampling/accept_rate", "dynamic_pairs/accept_rate")),
     "rounds": ("rounds {:.1f}", ("dynamic_sampling/rounds", "dynamic_pairs/rounds")),
     "accuracy": ("accuracy {:.2f}", ("rewards/accuracies",)),
@@ -41,8 +41,8 @@ class ProgressDisplay(TrainerCallback):
     Shows step, time left, reward over everything generated and over the kept groups, accept rate, rounds, entropy,
     length and tokens per second; for preference pairs, accuracy and margin of the implicit reward.
 
-    Tokens are TRL's `num_tokens`, prompts and completions of everything generated, over the time since training began;
-    evaluations and saves in between are in that time.
+    Tokens are TRL's `num_tokens`, prompts and completions of everything generated, over the time since training began,
+    or, in a resumed run, since its first log; evaluations and saves in between are in that time.
 
     Args:
         console (`rich.console.Console`, *optional*):
@@ -57,11 +57,13 @@ class ProgressDisplay(TrainerCallback):
         self._status: dict[str, str] = {}
         self._progress: Progress | None = None
         self._line_is_due = False
+        self._first_count: tuple[float, float] | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             self._begun, self._first_step = time.perf_counter(), state.global_step
-            self._first_tokens = state.num_input_tokens_seen
+            # Which tokens a resumed run begins with is known from its first log
+            self._first_count = (0, self._begun) if state.global_step == 0 else None
             self._progress = make_progress(self.console)
             self._task = self._progress.add_task(self.description, total=state.max_steps, status="")
             self._progress.start()
@@ -72,8 +74,15 @@ class ProgressDisplay(TrainerCallback):
             if value is not None:
                 self._status[name] = form.format(value)
         if self._progress is not None and logs.get("num_tokens"):
-            rate = (logs["num_tokens"] - self._first_tokens) / (time.perf_counter() - self._begun)
-            self._status["tokens"] = f"{rate:,.0f} tokens/s"
+            self._count_tokens(logs["num_tokens"])
+
+    def _count_tokens(self, tokens: float) -> None:
+        now = time.perf_counter()
+        if self._first_count is None:
+            self._first_count = (tokens, now)
+        else:
+            first_tokens, begun = self._first_count
+            self._status["tokens"] = f"{(tokens - first_tokens) / (now - begun):,.0f} tokens/s"
 
     def on_step_end(self, args, state, control, **kwargs):
         self._line_is_due = state.global_step % max(1, state.max_steps // LINES) == 0

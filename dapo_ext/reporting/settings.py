@@ -4,20 +4,28 @@ import dataclasses
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from trl import DPOConfig, GRPOConfig
 
 
-# What the host fills in by itself or derives from other fields, and what must not be shown
-NOT_SETTINGS = {
-    *("accelerator_config", "parallelism_config", "dataloader_pin_memory", "disable_tqdm", "generation_batch_size"),
-    "hub_token",
+# What follows from other fields, has no plain form, or must not be shown
+NOT_SETTINGS = ("generation_batch_size", "parallelism_config", "hub_token")
+# What the host makes of a default that it fills in by itself
+FILLED_IN: dict[str, Any] = {
+    "accelerator_config": {  # the host takes one entry out
+        name: value for name, value in AcceleratorConfig().to_dict().items() if name != "use_configured_state"
+    },
+    "debug": [],
+    "disable_tqdm": False,
+    "pad_to_multiple_of": None,
+    "report_to": [],
 }
 
 
 def settings(args: TrainingArguments) -> dict[str, Any]:
     """
-    The resolved values of a configuration that differ from TRL's and transformers' defaults, and of every field that
-    TRL's configuration does not have.
+    The resolved values of a configuration that differ from a default, be it its own or the one of TRL and transformers,
+    and of every field that TRL's configuration does not have.
 
     Args:
         args ([`~transformers.TrainingArguments`]):
@@ -30,20 +38,26 @@ def settings(args: TrainingArguments) -> dict[str, Any]:
     inherited = {field.name: field for parent in (GRPOConfig, DPOConfig) for field in _fields_of(parent, args)}
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(args):
-        if not field.init or field.name in NOT_SETTINGS or field.name not in values:
+        name = field.name
+        if not field.init or name in NOT_SETTINGS or name not in values:
             continue
-        parent = inherited.get(field.name)
-        value = values[field.name]
-        if parent is None or (value not in (None, []) and value != _plain(_default(parent))):
-            chosen[field.name] = value
+        # The host hides whatever is called a token, the one that pads as well
+        value = getattr(args, name) if name.endswith("_token") else values[name]
+        if name not in inherited or not all(_is_default(value, each) for each in (field, inherited[name])):
+            chosen[name] = value
     return chosen
+
+
+def _is_default(value: Any, field: dataclasses.Field) -> bool:
+    return value == _plain(default_of(field)) or (field.name in FILLED_IN and value == FILLED_IN[field.name])
 
 
 def _fields_of(parent: type, args: TrainingArguments) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(parent) if isinstance(args, parent) else ()
 
 
-def _default(field: dataclasses.Field) -> Any:
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a dataclass's field; `dataclasses.MISSING` where it has none."""
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 

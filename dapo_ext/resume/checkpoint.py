@@ -1,4 +1,4 @@
-"""Dynamic sampling's state beside the host's in a checkpoint, in open formats: JSON, safetensors, Parquet."""
+"""A sampler's state (dynamic sampling's or dynamic pairs') in a checkpoint, as JSON, safetensors and Parquet."""
 
 import json
 from dataclasses import dataclass, field
@@ -73,13 +73,13 @@ def load_state(checkpoint: str) -> SamplingState | None:
     Read the state from a checkpoint.
 
     Returns:
-        [`SamplingState`] or `None`: `None`, with a warning, when the checkpoint was written without dynamic sampling.
+        [`SamplingState`] or `None`: `None`, with a warning, when the checkpoint was written without a sampler's state.
     """
     folder = Path(checkpoint)
     if not (folder / STATE_FILE).exists():
         logger.warning(
-            f"{checkpoint} holds no {STATE_FILE}: it was written without dynamic sampling, so the stream of extra "
-            "prompts and the totals start from their beginning."
+            f"{checkpoint} holds no {STATE_FILE}: it was written without dynamic sampling or dynamic pairs, so their "
+            "stream and totals start from the beginning."
         )
         return None
     values = json.loads((folder / STATE_FILE).read_text())

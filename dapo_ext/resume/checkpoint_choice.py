@@ -12,7 +12,7 @@ from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..refusals import refusal
-from .checkpoint_manifest import MANIFEST_FILE, find_damage, is_unfinished
+from .checkpoint_manifest import MANIFEST_FILE, find_damage, is_unfinished, written_at
 
 
 logger = get_logger(__name__)
@@ -30,7 +30,7 @@ def choose_checkpoint(
 
     Args:
         asked (`bool`, `str` or `os.PathLike`):
-            `True` for the newest whole checkpoint of `output_dir`, or a checkpoint's folder.
+            `True` for the whole checkpoint of `output_dir` that was written last, or a checkpoint's folder.
         output_dir (`str`):
             The run's folder.
         reads (`bool`):
@@ -57,12 +57,19 @@ def choose_checkpoint(
 
 
 def checkpoints_of(output_dir: str | os.PathLike) -> list[Path]:
-    """A run's checkpoint folders, the newest first."""
+    """
+    A run's checkpoint folders: those that do not tell when they were written, then the others, the newest first.
+
+    By the time in the manifest, since a run that begins anew in the folder of another starts with low numbers again.
+    Those that do not tell are no candidates; they come first because each of them may be newer than what is chosen.
+    """
     pattern = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
     folder = Path(output_dir)
     names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     numbered = [(int(match.group(1)), name) for name in names if (match := pattern.fullmatch(name))]
-    return [folder / name for _, name in sorted(numbered, reverse=True)]
+    aged = [(written_at(folder / name), number, name) for number, name in numbered]
+    ordered = sorted(aged, key=lambda entry: (entry[0] is None, entry[0] or "", entry[1]), reverse=True)
+    return [folder / name for _, _, name in ordered]
 
 
 def _newest_whole(output_dir: str, reads: bool, gather_object: GatherObject) -> Path:
@@ -103,6 +110,19 @@ def _foreign(folder: Path) -> str | None:
 def _agree(look: Callable[[], str | None], reads: bool, gather_object: GatherObject) -> str | None:
     """What is wrong on the first node that finds something wrong, the same answer on every rank."""
     return next((damage for damage in gather_object([look()] if reads else []) if damage is not None), None)
+
+
+def refuse_missing(folder: Path, missing: list[str], rank: int, gather_object: GatherObject) -> None:
+    """Refuse, on every rank, a checkpoint without the files that one of the ranks will read."""
+    found = gather_object([(name, rank) for name in missing])
+    if found:
+        name, rank = found[0]
+        reason = f"{name}, which rank {rank} goes on from, is not part of it on that rank's node"
+        remedy = (
+            "start every node with the ranks and the folder it had (save_on_each_node), and with the same kind of "
+            "sharding, or begin a new run from the weights with model=... and another output_dir"
+        )
+        raise refusal(FIELD, str(folder), reason, remedy)
 
 
 def remove_torn(output_dir: Path) -> None:

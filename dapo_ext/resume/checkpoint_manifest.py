@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ DIGEST_LIMIT = 64 * 2**20  # bytes
 def open_manifest(folder: Path) -> None:
     """Mark a checkpoint as unfinished, and empty its folder of what an earlier attempt left there."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, {"complete": False})
+    _write(folder, {"complete": False, "written_at": _now()})
     for path in folder.iterdir():
         if path.name in (MANIFEST_FILE, HOST_SENTINEL):
             continue
@@ -50,7 +51,7 @@ def close_manifest(folder: Path, facts: dict[str, Any]) -> None:
         for path in paths
         if path.name not in left_out and path.suffix != PARTIAL
     }
-    body = {"complete": True, "files": files, **facts}
+    body = {"complete": True, "written_at": _now(), "files": files, **facts}
     _write(folder, {**body, "sha256": _digest_of_values(body)})
 
 
@@ -101,6 +102,22 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
+def written_at(folder: Path) -> str | None:
+    """
+    When a checkpoint was completed, or begun where it was not; text that sorts as the times do.
+
+    Kept in the manifest, since copying a folder loses the times of its files.
+
+    Returns:
+        `str` or `None`: `None` where there is no manifest to tell, or a damaged one.
+    """
+    try:
+        manifest = read_manifest(folder)
+        return None if manifest is None else manifest["written_at"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a checkpoint was begun and not brought to its end; its files are not looked at."""
     try:
@@ -134,6 +151,10 @@ def _digest(path: Path) -> str:
 
 def _digest_of_values(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _write(folder: Path, values: dict[str, Any]) -> None:

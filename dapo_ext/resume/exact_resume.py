@@ -15,9 +15,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..whole_files import write_whole
 from .checkpoint import SamplingState, load_state, save_state
-from .checkpoint_choice import choose_checkpoint, remove_torn
+from .checkpoint_choice import choose_checkpoint, refuse_missing, remove_torn
 from .checkpoint_manifest import MANIFEST_FILE, close_manifest, open_manifest, read_manifest
-from .rank_state import RankState, load_rank_state, save_rank_state
+from .rank_state import RankState, load_rank_state, rank_state_file, rank_to_read, save_rank_state
 from .run_identity import OPTIMIZER_FIELDS, check_same_run, describe_dataset, warn_of_optimizer_fields
 from .sampler_order import seek_epoch
 
@@ -72,7 +72,7 @@ class ExactResume:
         Raises:
             ValueError: when there is no checkpoint to resume from, it is torn, or another run wrote it.
         """
-        self._whole_checkpoint, self._resumed, self._passes_before = None, None, 0
+        self._forget_last_call()
         if resume_from_checkpoint:
             reads = self.args.should_save
             folder = choose_checkpoint(resume_from_checkpoint, self.args.output_dir, reads, gather_object)
@@ -80,10 +80,17 @@ class ExactResume:
             self._whole_checkpoint, resume_from_checkpoint = folder.resolve(), str(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _forget_last_call(self) -> None:
+        """What an earlier `train()` of this trainer left half-done, as one does that was interrupted."""
+        self._whole_checkpoint, self._resumed, self._passes_before = None, None, 0
+        self._metrics["train"].clear()
+        self.current_flos = 0
+
     def _run_fields(self) -> dict[str, Any]:
         """Fields that a run has in common with every checkpoint it may be resumed from."""
         args = self.args
         fields = {"trainer": self._name, "seed": args.seed, "data_seed": args.data_seed, "optim": str(args.optim)}
+        fields["sync_ref_model"] = args.sync_ref_model
         return {**fields, "train_dataset": describe_dataset(self.train_dataset)}
 
     def _optimizer_fields(self) -> dict[str, float]:
@@ -99,11 +106,17 @@ class ExactResume:
                 "interrupted."
             )
             return
-        # As JSON knows them: a tuple there is a list here
         check_same_run(str(folder), manifest["run"], self._run_fields())
+        missing = [name for name in self._own_files(manifest) if name not in manifest["files"]]
+        refuse_missing(folder, missing, self.args.process_index, gather_object)
         warn_of_optimizer_fields(str(folder), manifest["optimizer"], self._optimizer_fields())
         if self.args.ignore_data_skip:
             logger.warning("ignore_data_skip=True: the epoch begins anew, so prompts it has seen come again.")
+
+    def _own_files(self, manifest: dict[str, Any]) -> list[str]:
+        """What this rank will read beside the host's files and the sampler's state."""
+        rank = rank_to_read(manifest["world_size"], self.args.process_index, self.args.world_size)
+        return [rank_state_file(rank), *([REFERENCE_FILE] if self._synchronized_reference else [])]
 
     # ---- Saving ----
 
@@ -120,7 +133,9 @@ class ExactResume:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             facts = {"run": self._run_fields(), "optimizer": self._optimizer_fields()}
-            close_manifest(folder, {"weights_only": self.args.save_only_model, **facts})
+            close_manifest(
+                folder, {"weights_only": self.args.save_only_model, "world_size": self.args.world_size, **facts}
+            )
             self._rotate_checkpoints(folder)
         self._whole_checkpoint = folder.resolve()
         for uploaded in upload:
@@ -197,16 +212,12 @@ class ExactResume:
         manifest = read_manifest(folder)
         if manifest is not None:
             self._load_rng_state(checkpoint)  # the host does so where there is a step left to make
-            self._load_rank_state(load_rank_state(folder, self._rank_of(manifest)))
+            rank = rank_to_read(manifest["world_size"], self.args.process_index, self.args.world_size)
+            self._load_rank_state(load_rank_state(folder, rank))
             reference = load_file(folder / REFERENCE_FILE) if self._synchronized_reference else {}
             with torch.no_grad():
                 for name, parameter in self._synchronized_reference.items():
                     parameter.copy_(reference[name])
-
-    def _rank_of(self, manifest: dict[str, Any]) -> int:
-        """Whose state this rank takes up: its own, or the first's where another number of ranks wrote it."""
-        written = sum(name.startswith("resume_state_rank") and name.endswith(".json") for name in manifest["files"])
-        return self.args.process_index if written == self.args.world_size else 0
 
     def _load_rank_state(self, state: RankState) -> None:
         self._total_train_tokens = state.values["total_train_tokens"]

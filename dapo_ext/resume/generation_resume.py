@@ -6,8 +6,8 @@ import torch
 
 from ..refusals import refusal
 from .exact_resume import ExactResume
-from .logged_tables import pack_tables, unpack_tables
-from .rank_state import RankState, pack_batches, unpack_batches
+from .logged_tables import empty_tables, pack_tables, unpack_tables
+from .rank_state import Batches, RankState, pack_batches, unpack_batches
 
 
 class GenerationResume(ExactResume):
@@ -18,6 +18,7 @@ class GenerationResume(ExactResume):
     one optimizer step) the micro-batches of every rank, so that none is generated anew.
     """
 
+    _buffered_inputs: Batches | None
     _window = (0, 0)  # of the optimizer step at hand or just made: its number, and its first micro-batch
 
     def _run_fields(self) -> dict[str, Any]:
@@ -31,7 +32,23 @@ class GenerationResume(ExactResume):
             "num_iterations": args.num_iterations,
         }
         prompts = {"shuffle_dataset": args.shuffle_dataset, "prompt_selection": args.prompt_selection}
-        return {**super()._run_fields(), **layout, **prompts, "reward_funcs": list(self.reward_func_names)}
+        names = list(self.reward_func_names)
+        punished = bool(args.soft_overlong_tokens)
+        rewards = {
+            "reward_funcs": names[:-1] if punished else names,  # the last is the punishment, which is not the user's
+            "soft_overlong_cache": "above 0" if punished else 0,
+        }
+        return {**super()._run_fields(), **layout, **prompts, **rewards}
+
+    def _forget_last_call(self) -> None:
+        super()._forget_last_call()
+        # Else the host, whose data begin anew, goes on in the middle of a generation made from others
+        self._step, self._buffered_inputs, self._window = 0, None, (0, 0)
+        if self.use_vllm:
+            self._last_loaded_step = -1  # or a step of the same number is taken for the one whose weights vLLM holds
+        self._pending_extra_logs.clear()
+        self._pending_metrics.clear()
+        empty_tables(self._logs, self.args.generation_batch_size)
 
     def get_batch_samples(self, *args):
         self._window = (self.state.global_step, self._step)

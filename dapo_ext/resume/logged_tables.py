@@ -1,11 +1,20 @@
 """The host's completions table in a checkpoint, so that a resumed run does not log an empty one."""
 
 import json
+from collections import deque
 from typing import Any
 
 
 COLUMNS = ("prompt", "completion", "advantages")
 NAMED_COLUMNS = ("rewards", "extra")
+
+
+def empty_tables(logs: dict[str, Any], maxlen: int) -> None:
+    """Bring the host's table back to how it begins, without rows and with room for `maxlen`; changed in place."""
+    for name in (*COLUMNS, "images"):
+        logs[name] = deque(maxlen=maxlen)
+    for name in NAMED_COLUMNS:
+        logs[name].clear()
 
 
 def pack_tables(logs: dict[str, Any]) -> dict[str, Any]:
@@ -17,11 +26,15 @@ def pack_tables(logs: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpack_tables(packed: dict[str, Any] | None, logs: dict[str, Any]) -> None:
-    """Fill the host's table with what [`pack_tables`] gave; changed in place."""
+    """Fill the host's table with what [`pack_tables`] gave, dropped rows included; changed in place."""
     if packed is None:
         return
     for name in COLUMNS:
-        logs[name].extend(packed[name])
+        logs[name] = _filled(logs[name], packed[name])
     for name in NAMED_COLUMNS:
         for column, values in packed[name].items():
-            logs[name][column].extend(values)
+            logs[name][column] = _filled(logs[name][column], values)
+
+
+def _filled(rows: deque, values: list) -> deque:
+    return deque(values, maxlen=max(rows.maxlen or 0, len(values)))

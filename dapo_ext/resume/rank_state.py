@@ -22,18 +22,28 @@ class RankState:
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+def rank_state_file(rank: int) -> str:
+    """Name of the plain values' file; the tensors lie beside it."""
+    return f"resume_state_rank{rank}.json"
+
+
+def rank_to_read(ranks_there: int, rank: int, ranks_here: int) -> int:
+    """Whose state a rank takes up: its own, or the first's where another number of ranks wrote it."""
+    return rank if ranks_there == ranks_here else 0
+
+
 def save_rank_state(folder: Path, rank: int, state: RankState) -> None:
     """Write the state of a rank, each file whole or not at all."""
     # Copies: safetensors takes no tensors that share memory, as slices of one batch do
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
     write_whole(folder / f"resume_state_rank{rank}.safetensors", lambda path: save_file(tensors, path))
     text = json.dumps(state.values, indent=2)
-    write_whole(folder / f"resume_state_rank{rank}.json", lambda path: path.write_text(text))
+    write_whole(folder / rank_state_file(rank), lambda path: path.write_text(text))
 
 
 def load_rank_state(folder: Path, rank: int) -> RankState:
     """Read what [`save_rank_state`] wrote."""
-    values = json.loads((folder / f"resume_state_rank{rank}.json").read_text())
+    values = json.loads((folder / rank_state_file(rank)).read_text())
     return RankState(values, load_file(folder / f"resume_state_rank{rank}.safetensors"))
 
 

@@ -145,7 +145,7 @@ class DynamicSampler:
         rewards = self._counting_rewards(part)
         self.ledger.reward_range.update(rewards)
         verdicts = judge_groups(rewards, self.rules.share.num_generations, self.rules.filter_tolerance)
-        bounds = self.ledger.reward_range.bounds(self.rules.filter_tolerance)
+        bounds = self.ledger.reward_range.pass_bounds(self.rules.filter_tolerance)
         self.prompts.learn(rewards, verdicts, bounds, part.lengths.cpu())
         return verdicts
 

@@ -34,6 +34,13 @@ class RewardRange:
             return 0.0, 1.0
         return self.low + tolerance, self.high - tolerance
 
+    def pass_bounds(self, tolerance: float) -> tuple[float, float]:
+        """[`bounds`] for pass rates: as long as a value between 0 and 1 is the only one, it counts as wrong."""
+        wrong, correct = self.bounds(tolerance)
+        if self.low is not None and self.high is not None and self.high - self.low <= tolerance and self.high < correct:
+            wrong = max(wrong, self.high)
+        return wrong, correct
+
 
 def count_dead(
     rewards: torch.Tensor, verdicts: torch.Tensor, num_generations: int, bounds: tuple[float, float]

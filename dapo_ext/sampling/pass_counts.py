@@ -13,7 +13,7 @@ def count_right(rewards: torch.Tensor, num_generations: int, bounds: tuple[float
         num_generations (`int`):
             Completions per group, `G`.
         bounds (`tuple[float, float]`):
-            A reward at or below the first is wrong, at or above the second right, see [`RewardRange`].
+            A reward at or below the first is wrong, at or above the second right, see [`RewardRange.pass_bounds`].
 
     Returns:
         `tuple[torch.Tensor, bool]`: right completions of each group, shape `(R,)`, and whether no reward lies between

@@ -84,7 +84,7 @@ class PromptSource(Protocol):
             verdicts (`torch.Tensor` of shape `(R,)`):
                 A [`~dapo_ext.sampling.group_filter.Verdict`] each.
             bounds (`tuple[float, float]`):
-                From [`~dapo_ext.sampling.ledger.RewardRange.bounds`].
+                From [`~dapo_ext.sampling.ledger.RewardRange.pass_bounds`].
             lengths (`torch.Tensor` of shape `(R * G,)`):
                 Tokens of each completion.
         """

@@ -16,10 +16,14 @@ class RefillingRun:
 
     Attributes:
         stop_reason (`str` or `None`):
-            The diagnosis, when training ended early with [`NothingToTrainOn`].
+            The diagnosis, when the last `train()` ended early with [`NothingToTrainOn`].
     """
 
     stop_reason: str | None = None
+
+    def _inner_training_loop(self, *args, **kwargs):
+        self.stop_reason = None
+        return super()._inner_training_loop(*args, **kwargs)
 
     def _run_epoch(self, *args, **kwargs):
         try:

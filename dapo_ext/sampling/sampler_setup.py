@@ -10,11 +10,11 @@ from datasets import Dataset
 
 from ..prompt_selection import PromptSelector, SelectionSettings
 from ..refusals import refusal
-from ..refusals.trainer_checks import find_comparing_rewards, find_deciding_columns, warn_of_comparisons
 from .dynamic_sampling import DynamicSampler, SamplingRules
 from .predicted_prompts import PredictedPrompts
 from .prompt_sources import PromptSource, RankShare, UniformPrompts
 from .prompt_stream import PromptStream
+from .reward_columns import find_comparing_rewards, find_deciding_columns, warn_of_comparisons
 
 
 # Standard deviations by which a round of predicted prompts exceeds what is missing, when surplus is carried: the next

@@ -3,9 +3,11 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import yaml
 from accelerate.commands.launch import launch_command_parser
 from trl import TrlParser
 
@@ -49,7 +51,19 @@ class RunParser(TrlParser):
         joined = [part for argument in arguments for part in _split_config(argument)]
         if joined[-1:] == ["--config"]:
             self.error("--config needs the path of a YAML file")
-        return self.parse_args_and_config(joined)
+        try:
+            return self.parse_args_and_config(joined)
+        except yaml.YAMLError as error:
+            path = joined[joined.index("--config") + 1]
+            raise ValueError(f"the config file {path} is no valid YAML: {' '.join(str(error).split())}") from error
+
+    @contextmanager
+    def in_one_line(self, *kinds: type[Exception]) -> Iterator[None]:
+        """Exit with the message of an error of these kinds; of any other the traceback is what helps."""
+        try:
+            yield
+        except kinds as error:
+            self.error(str(error))
 
     def set_defaults_with_config(self, **kwargs) -> list[str]:
         self._sort_out(super().set_defaults_with_config(**kwargs), "key of the config file")
@@ -101,9 +115,13 @@ class RunParser(TrlParser):
         return f" Did you mean `{near[0].lstrip('_')}`?" if near else ""
 
 
-def note(message: str) -> None:
+def print_note(message: str) -> None:
     """Say something about the run to whoever started it."""
     print(f"note: {message}", file=sys.stderr)
+
+
+def drop_note(message: str) -> None:
+    """What the main process says need not be said again."""
 
 
 def _split_config(argument: str) -> list[str]:

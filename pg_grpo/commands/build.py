@@ -8,6 +8,7 @@ from transformers import Trainer
 from trl import get_peft_config, get_quantization_config
 
 from dapo_ext import DAPOConfig, DAPOTrainer
+from dapo_ext.refusals import Refusal
 
 from ..config import PGGRPOConfig
 from ..dpo_config import PGDPOConfig
@@ -34,8 +35,28 @@ METHODS = {
 }
 
 
+def find_rewards(script) -> list:
+    """
+    The reward functions, and models, that the options name; modules of the user's are imported.
+
+    Args:
+        script:
+            The parsed options of the command. Without `reward_funcs` among them there are no rewards to be found.
+
+    Raises:
+        Refusal: when none is given, or a name means nothing. What is wrong within a module comes as it was raised.
+    """
+    if not isinstance(script, GroupArguments):
+        return []
+    models = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
+    found = [*models, *(find_reward(name) for name in script.reward_funcs or [])]
+    if not found:
+        raise Refusal("no reward is given. Set `reward_funcs` (names or dotted paths) or `reward_model_name_or_path`.")
+    return found
+
+
 def build_trainer(
-    method: Method, script, config, model, mixture, callbacks: list, note: Callable[[str], None]
+    method: Method, rewards: list, script, config, model, mixture, callbacks: list, note: Callable[[str], None]
 ) -> Trainer:
     """
     Load dataset and model and put the trainer together.
@@ -43,6 +64,8 @@ def build_trainer(
     Args:
         method ([`Method`]):
             Which trainer.
+        rewards (`list`):
+            What [`find_rewards`] found.
         script, config, model, mixture:
             The parsed options.
         callbacks (`list`):
@@ -55,12 +78,11 @@ def build_trainer(
     """
     if not model.model_name_or_path:
         raise ValueError("no model is given. Set `model_name_or_path` to a local directory or a name on the Hub.")
-    arguments: dict[str, Any] = {}
-    if isinstance(script, GroupArguments):
-        arguments["reward_funcs"] = _rewards(script)
+    arguments = {"reward_funcs": rewards} if isinstance(script, GroupArguments) else {}
     splits = load_splits(script, mixture, note)
     # What `datasets` gives is called train and, when it is split, test
-    train_name, test_name = ("train", "test") if mixture.datasets else _split_names(script)
+    named = (script.dataset_train_split, script.dataset_test_split)
+    train_name, test_name = ("train", "test") if mixture.datasets else named
     train = pick_split(splits, train_name, "dataset_train_split")
     require_columns(train, method.columns)
     evaluates = config.eval_strategy != "no"
@@ -79,20 +101,6 @@ def build_trainer(
         buffers = trainer.model.named_buffers()
         trainer.model._ddp_params_and_buffers_to_ignore = [name for name, each in buffers if each.dtype == torch.bool]
     return trainer
-
-
-def _rewards(script: GroupArguments) -> list:
-    models = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
-    found = [*models, *(find_reward(name) for name in script.reward_funcs or [])]
-    if not found:
-        raise ValueError(
-            "no reward is given. Set `reward_funcs` (names or dotted paths) or `reward_model_name_or_path`."
-        )
-    return found
-
-
-def _split_names(script) -> tuple[str, str]:
-    return script.dataset_train_split, script.dataset_test_split
 
 
 def _model_init_kwargs(config, model) -> dict[str, Any]:

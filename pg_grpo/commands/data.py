@@ -1,11 +1,13 @@
 """The dataset of a training command: on the Hub, or in a local file or folder."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError
 from trl import DatasetMixtureConfig, ScriptArguments, get_dataset
 
 
@@ -16,7 +18,7 @@ FILE_LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv"
 SAVED_MARKERS = ("state.json", "dataset_dict.json")
 
 
-def load_splits(script: ScriptArguments, mixture: DatasetMixtureConfig, note) -> Splits:
+def load_splits(script: ScriptArguments, mixture: DatasetMixtureConfig, note: Callable[[str], None]) -> Splits:
     """
     Load what `dataset_name` or `datasets` names.
 
@@ -33,15 +35,20 @@ def load_splits(script: ScriptArguments, mixture: DatasetMixtureConfig, note) ->
         `DatasetDict` or `IterableDatasetDict`: by split; a dataset without splits is the one asked for.
 
     Raises:
-        ValueError: when neither is given, or a path that looks local does not exist.
+        ValueError: when neither is given, a path that looks local does not exist, or a file holds something else than
+            its name says.
     """
     if mixture.datasets:
         if script.dataset_name:
             note("`datasets` and `dataset_name` are both given; `datasets` is used.")
-        return get_dataset(mixture)
-    if not script.dataset_name:
+    elif not script.dataset_name:
         raise ValueError("no dataset is given. Set `dataset_name` (file, folder or name on the Hub) or `datasets`.")
-    return _load_named(script)
+    try:
+        return get_dataset(mixture) if mixture.datasets else _load_named(script)
+    except DatasetGenerationError as error:
+        named = [str(each.data_files or each.path) for each in mixture.datasets] or [script.dataset_name]
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"the dataset {', '.join(named)} cannot be read: {reason}") from error
 
 
 def pick_split(splits: Splits, name: str, field: str) -> Dataset | IterableDataset:

@@ -11,14 +11,15 @@ from rich.table import Table
 from transformers import Trainer
 
 from dapo_ext import DAPOConfig
-from dapo_ext.reporting.settings import settings
+from dapo_ext.reporting.settings import default_of, settings
 
 
-def show_dry_run(console: Console, trainer: Trainer, script: Any, model: Any) -> None:
+def show_dry_run(console: Console, trainer: Trainer, script: Any, model: Any, mixture: Any) -> None:
     """Print the resolved configuration and the batch arithmetic of a trainer that is about to train."""
     quantization = {"use_bnb_nested_quant": model.use_bnb_nested_quant} if model.load_in_4bit else {}
-    resolved = {**_changed(script), **_changed(model), **quantization, **settings(trainer.args)}
-    console.print("# Resolved configuration (what is not listed is at TRL's default)", highlight=False)
+    options = {**_changed(script), **_changed(mixture), **_changed(model)}
+    resolved = {**options, **quantization, **settings(trainer.args)}
+    console.print("# Resolved configuration (what is not listed is at TRL's default or follows)", highlight=False)
     listed = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=1000)
     console.print(listed, markup=False, highlight=False, soft_wrap=True)
     table = Table(title="Batch arithmetic", title_justify="left", show_header=False)
@@ -59,7 +60,6 @@ def _of_groups(args: DAPOConfig, per_step: int, steps: int) -> dict[str, int | s
     completions = args.generation_batch_size
     groups = completions // args.num_generations
     updates = args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps
-    tokens = completions * args.max_completion_length
     most = int(args.generation_budget * groups) if args.dynamic_sampling else groups
     return {
         "prompts (groups) per generation": groups,
@@ -68,18 +68,25 @@ def _of_groups(args: DAPOConfig, per_step: int, steps: int) -> dict[str, int | s
         "groups generated for one batch, at most": most,
         "optimizer steps (updates) per generation": updates,
         "completions per optimizer step": per_step,
-        "completion tokens per generation trained on, at most": tokens,
-        "completion tokens generated for one batch, at most": most * args.num_generations * args.max_completion_length,
+        **_of_tokens(args.max_completion_length, completions, most * args.num_generations),
         "optimizer steps": steps,
         "generations": math.ceil(steps / updates) if updates else "unknown",
         "prompts trained on": math.ceil(steps / updates) * groups if updates else "unknown",
     }
 
 
+def _of_tokens(longest: int | None, trained: int, generated: int) -> dict[str, int | str]:
+    return {
+        "completion tokens per generation trained on, at most": "unknown" if longest is None else trained * longest,
+        "completion tokens generated for one batch, at most": "unknown" if longest is None else generated * longest,
+    }
+
+
 def _of_pairs(args: Any, per_step: int, steps: int) -> dict[str, int | str]:
+    scored = int(args.pair_budget * per_step) if args.dynamic_pairs else per_step
     rows: dict[str, int | str] = {
         "pairs per optimizer step": per_step,
-        "pairs scored for one optimizer step": int(args.pair_budget * per_step) if args.dynamic_pairs else per_step,
+        "pairs scored for one optimizer step, at most": scored,
         "optimizer steps": steps,
         "pairs trained on": steps * per_step,
     }
@@ -89,9 +96,13 @@ def _of_pairs(args: Any, per_step: int, steps: int) -> dict[str, int | str]:
 
 
 def _changed(options: Any) -> dict[str, Any]:
-    """Fields of a dataclass that differ from their defaults."""
-    return {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.name != "dry_run" and getattr(options, field.name) != field.default
-    }
+    """Fields of a dataclass, and of those in it, that differ from their defaults."""
+    default = {field.name: default_of(field) for field in dataclasses.fields(options)}
+    changed = {name: getattr(options, name) for name in default if name != "dry_run"}
+    return {name: _plain(value) for name, value in changed.items() if value != default[name]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return _changed(value) if dataclasses.is_dataclass(value) else value

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from trl import rewards
 
+from dapo_ext.refusals import Refusal
+
 
 NAMED = ("accuracy_reward", "reasoning_accuracy_reward", "think_format_reward")
 PUNISHMENT = "get_soft_overlong_punishment"
@@ -23,14 +25,14 @@ def find_reward(name: str) -> Callable:
             for in the current directory first.
 
     Raises:
-        ValueError: when there is no such function; the message names the nearest.
+        Refusal: when there is no such function; the message names the nearest.
     """
     if name in NAMED:
         return getattr(rewards, name)
     if name == PUNISHMENT:
         return rewards.get_soft_overlong_punishment(max_completion_len=1280, soft_punish_cache=256)
     if "." not in name:
-        raise ValueError(
+        raise Refusal(
             f"there is no reward function {name!r}.{_nearest(name, [*NAMED, PUNISHMENT])} TRL's are "
             f"{', '.join([*NAMED, PUNISHMENT])}; any other is named by its path, as in `my_rewards.{name}`."
         )
@@ -42,11 +44,11 @@ def find_reward(name: str) -> Callable:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        raise ValueError(f"reward function {name!r}: there is no module {error.name!r}.") from error
+        raise Refusal(f"reward function {name!r}: there is no module {error.name!r}.") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         hint = _nearest(attribute, [each for each in dir(module) if callable(getattr(module, each))])
-        raise ValueError(f"reward function {name!r}: {module_name} has no function {attribute!r}.{hint}")
+        raise Refusal(f"reward function {name!r}: {module_name} has no function {attribute!r}.{hint}")
     return function
 
 
