@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.ablation.rows import LADDER, LEFT_OUT, METHODS, PUBLISHED, REPRODUCED, WHOLE
 from dapo_ext.reporting.plots import BLUE, GREY, ORANGE
@@ -50,6 +51,7 @@ def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str 
         margin = 0.05 * (max(bounds) - min(bounds)) + 0.002
         for axis in (here, without):
             axis.set_xlim(min(bounds) - margin, max(bounds) + margin)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
         figure.savefig(path, dpi=120)
 
 
