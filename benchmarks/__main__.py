@@ -45,6 +45,11 @@ def parse() -> argparse.Namespace:
             command.add_argument(
                 "--warm-starts", default="runs/warm-starts", help="where warm starts are kept (default: %(default)s)"
             )
+        if name == "passk":
+            command.add_argument(
+                "--tuning-from",
+                help="result of `algorithms` whose choices are trained with (default: the committed one)",
+            )
         if name not in ("rollouts", "memory"):
             command.add_argument(
                 "--minutes",
@@ -89,7 +94,8 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
         elif name == "overhead":
             module.run(preset, seeds, out, deadline)
         else:
-            module.run(preset, Campaign(out, seeds, deadline=deadline, **options))
+            of_its_own = {"tuning_from": options.pop("tuning_from")} if name == "passk" else {}
+            module.run(preset, Campaign(out, seeds, deadline=deadline, **options), **of_its_own)
     except OutOfTime as stopped:
         print(stopped)
         return OUT_OF_TIME

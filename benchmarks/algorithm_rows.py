@@ -1,5 +1,6 @@
 """The methods that `python -m benchmarks algorithms` and `on_policy` compare."""
 
+from dataclasses import replace
 from typing import Any
 
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -12,9 +13,14 @@ from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 UPDATES_PER_GENERATION = 8
 COMPLETIONS_PER_UPDATE = COMPLETIONS_PER_GENERATION // UPDATES_PER_GENERATION
 BASELINE = "grpo"
+# The grids reach as far for every method with a ratio of whole completions: how far an update may take the plain ratio
+# decides much. With pg_beta .1 and a clip at .2 that is from .8^10 = .11 to 1.2^10 = 6.2
 PG_BETAS = ({"pg_beta": 0.1}, {"pg_beta": 0.3}, {"pg_beta": 1.0})
-# As published for answers of thousands of tokens, and wider: a mean over some 25 tokens moves further
-GSPO_CLIPS = tuple({"epsilon": 3e-4 * width, "epsilon_high": 4e-4 * width} for width in (1, 10, 100))
+RLOO_CLIPS = ({"epsilon": 0.2}, {"epsilon": 0.5, "epsilon_high": 1.0}, {"epsilon": 0.8, "epsilon_high": 4.0})
+# As published for answers of thousands of tokens, and wider: a mean over some 25 tokens moves further. The widest is
+# from .94^25 = .21 to 1.08^25 = 6.8
+GSPO_CLIPS = tuple({"epsilon": 3e-4 * width, "epsilon_high": 4e-4 * width} for width in (1, 50, 200))
+PROPOSED_KL = 0.001
 
 
 def _rows(layout: dict[str, Any]) -> dict[str, Method]:
@@ -25,7 +31,7 @@ def _rows(layout: dict[str, Any]) -> dict[str, Method]:
     epsilons = tuple({"epsilon": epsilon} for epsilon in (0.2, 0.1, 0.4))
     return {
         "grpo": Method("GRPO (TRL)", GRPOTrainer, GRPOConfig, grpo, epsilons),
-        "rloo": Method("REINFORCE (TRL's RLOO)", RLOOTrainer, RLOOConfig, layout, epsilons),
+        "rloo": Method("REINFORCE (TRL's RLOO)", RLOOTrainer, RLOOConfig, layout, RLOO_CLIPS),
         "gspo": Method(
             "GSPO (TRL)", GRPOTrainer, GRPOConfig, {**grpo, "importance_sampling_level": "sequence"}, GSPO_CLIPS
         ),
@@ -36,9 +42,14 @@ def _rows(layout: dict[str, Any]) -> dict[str, Method]:
             {**layout, "soft_overlong_cache": SOFT_OVERLONG_SHARE},
             tuple({"epsilon_high": epsilon} for epsilon in (0.28, 0.2, 0.4)),
         ),
-        "pg-grpo": pg_grpo("PG-GRPO"),
+        "pg-grpo": pg_grpo("PG-GRPO, no KL"),
+        "pg-grpo-as-proposed": pg_grpo(f"PG-GRPO as proposed, KL {PROPOSED_KL:g}", beta=PROPOSED_KL),
         "pg-grpo-with-dapo": pg_grpo(
-            "PG-GRPO, DAPO's switches", dynamic_sampling=True, epsilon_high=0.28, loss_type="dapo"
+            "PG-GRPO, no KL, DAPO's switches",
+            dynamic_sampling=True,
+            epsilon_high=0.28,
+            loss_type="dapo",
+            soft_overlong_cache=SOFT_OVERLONG_SHARE,
         ),
     }
 
@@ -54,9 +65,14 @@ METHODS: dict[str, Method] = {
         "PG-DPO, offline", PGDPOTrainer, PGDPOConfig, PAIRS, tuple({"pg_beta": beta} for beta in (0.1, 0.03, 0.3))
     ),
 }
-# One update on each generation, of as many completions as the updates above
-ON_POLICY_METHODS: dict[str, Method] = {
-    name: method
-    for name, method in _rows(on_policy(1, COMPLETIONS_PER_UPDATE)).items()
-    if name in ("grpo", "rloo", "dapo", "pg-grpo")
-}
+
+
+def _on_policy_rows() -> dict[str, Method]:
+    """One update on each generation, of as many completions as the updates above."""
+    rows = _rows(on_policy(1, COMPLETIONS_PER_UPDATE))
+    # A surplus group that waits would be of an older policy
+    dapo = replace(rows["dapo"], settings={**rows["dapo"].settings, "carry_surplus": False})
+    return {"grpo": rows["grpo"], "rloo": rows["rloo"], "dapo": dapo, "pg-grpo": rows["pg-grpo"]}
+
+
+ON_POLICY_METHODS = _on_policy_rows()

@@ -8,17 +8,30 @@ import numpy as np
 from benchmarks.algorithm_rows import BASELINE
 from benchmarks.method_runs import START
 from benchmarks.paired import Record, by_row, differences
-from benchmarks.playground_runs import at
 from benchmarks.results import interval
 
 
-def accuracy_at_tokens(points: Sequence[Mapping[str, float]], tokens: float) -> float:
+def at_budget(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """
-    A run's accuracy when it had generated so many tokens.
+    Where a run was measured in full because its generated tokens had reached the budget.
 
-    An offline run has generated all its tokens before the first update, so it stands at its end.
+    An offline run has generated all its tokens before the first update and is measured at its end, as is a run that
+    ended before it had spent the budget.
     """
-    return points[-1]["accuracy"] if _is_offline(points) else at(points, "tokens", tokens)
+    return next((point for point in points if point.get("at_budget")), points[-1])
+
+
+def token_budget(records: Sequence[Record]) -> int:
+    """
+    The budget that all runs have.
+
+    Raises:
+        ValueError: when they have several, or none.
+    """
+    budgets = {record["spec"]["token_budget"] for record in records}
+    if len(budgets) != 1 or None in budgets:
+        raise ValueError(f"Runs of one table need one token_budget, got {sorted(map(str, budgets))}.")
+    return budgets.pop()
 
 
 def _is_offline(points: Sequence[Mapping[str, float]]) -> bool:
@@ -36,25 +49,24 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
         `dict`:
 
-        - `equal_tokens`: tokens of the run that generated least; where every row's `accuracy` is read.
+        - `equal_tokens`: the token budget, at which every row's `accuracy` is measured.
         - `start`: accuracy of the warm starts.
         - `rows`: by row, accuracy at equal tokens and at the end with 95 % bootstrap intervals over runs, means of
-          tokens, clip shares, entropy and length, and `difference`: paired with the baseline's run of the same warm
-          start and seed, at equal tokens, with a 95 % bootstrap interval (of this difference alone), `p` of the paired
-          t-test and `p_holm` after Holm's correction for all differences in the table.
+          tokens, updates, clip shares, entropy and length, and `difference`: paired with the baseline's run of the same
+          warm start and seed, at equal tokens, with a 95 % bootstrap interval (of this difference alone), `p` of the
+          paired t-test and `p_holm` after Holm's correction for all differences in the table.
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
-    equal_tokens = min(record["points"][-1]["tokens"] for runs in rows.values() for record in runs.values())
     accuracies = {
-        name: {run: accuracy_at_tokens(record["points"], equal_tokens) for run, record in runs.items()}
+        name: {run: at_budget(record["points"])["accuracy"] for run, record in runs.items()}
         for name, runs in rows.items()
     }
     table = {name: describe(list(runs.values()), list(accuracies[name].values())) for name, runs in rows.items()}
     against = {name: BASELINE for name in table if name != BASELINE}
     for name, difference in differences(accuracies, against).items():
         table[name]["difference"] = difference
-    return {"equal_tokens": equal_tokens, **describe_start(start), "rows": table}
+    return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
 
 
 def describe_start(start: Sequence[Record]) -> dict[str, Any]:
@@ -69,11 +81,15 @@ def describe_start(start: Sequence[Record]) -> dict[str, Any]:
 def describe(runs: Sequence[Record], accuracies: Sequence[float]) -> dict[str, Any]:
     """One row: `accuracies` at equal tokens, and what its runs were like at the end."""
     last = [record["points"][-1] for record in runs]
+    spent = [at_budget(record["points"]) for record in runs]
     clip = {name: float(np.mean([record["clip"][name] for record in runs])) for name in runs[0]["clip"]}
     return {
         "accuracy": interval(accuracies),
         "accuracy_end": interval([point["accuracy"] for point in last]),
         "pass_end": interval([point["pass"] for point in last]),
+        "tokens_at_budget": float(np.mean([point["tokens"] for point in spent])),
+        "steps_at_budget": float(np.mean([point["step"] for point in spent])),
+        "runs_short_of_budget": sum(not point.get("at_budget", False) for point in spent),
         "tokens": float(np.mean([point["tokens"] for point in last])),
         "steps": float(np.mean([point["step"] for point in last])),
         "length": float(np.mean([point["length"] for point in last])),

@@ -3,9 +3,11 @@ REINFORCE, DPO, PG-DPO, GRPO, GSPO, DAPO and PG-GRPO from one warm start, off-po
 
 On-policy methods generate 64 prompts x 8 completions at a time and take 8 optimizer updates of 64 completions on them.
 The offline methods take as many updates, of 32 pairs, on pairs made from the warm start's own samples; the tokens of
-these samples are what they generated. Two stages: every method's learning rate, and the one hyper-parameter of its own
-that decides how far an update may go (clip, KL weight or `pg_beta`), are chosen by as many trials on the tuning split,
-from a seed that is not reported; then the reported seeds run and are measured on the held-out split.
+these samples are what they generated. Every run is measured in full, as at its end, when the generated tokens reach the
+preset's budget, which none passes by more than a generation. Two stages: every method's learning rate, and the one
+hyper-parameter of its own that decides how far an update may go (clip, KL weight or `pg_beta`), are chosen by as many
+trials on the tuning split, at the same tokens, from a seed that is not reported; then the reported seeds run and are
+measured on the held-out split.
 """
 
 from pathlib import Path
@@ -20,11 +22,12 @@ from benchmarks.tables import Campaign, Preset, TableRuns, planned_configs, run_
 
 
 RATES = (5e-5, 1.5e-4, 4.5e-4)
+GPU_RATES = (1e-5, 3e-5, 9e-5)
 ALL = tuple(METHODS)
 PRESETS = {
-    "quick": Preset(("grpo", "pg-grpo", "dpo", "pg-dpo"), (0,), (1e-4, 3e-4), 16, 8, 256, 64, 1),
-    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2, knobs=3),
-    "gpu": Preset(ALL, (0,), (2e-5, 6e-5), 96, 48, 1024, 128, 2, world="gpu"),
+    "quick": Preset(("grpo", "pg-grpo", "dpo", "pg-dpo"), (0,), (1e-4, 3e-4), 16, 8, 256, 64, 1, token_budget=20_000),
+    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2, knobs=3, token_budget=200_000),
+    "gpu": Preset(ALL, (0,), GPU_RATES, 96, 48, 1024, 128, 2, world="gpu", token_budget=350_000),
 }
 
 
@@ -49,4 +52,4 @@ def finish(benchmark: str, preset: str, runs: TableRuns, campaign: Campaign) -> 
     for name, row in summary["rows"].items():
         at_equal, at_end = row["accuracy"]["mean"], row["accuracy_end"]["mean"]
         print(f"{name:>20}: {at_equal:.3f} at equal tokens, {at_end:.3f} at the end")
-    return write_result(campaign.out, benchmark, preset, runs.configs, by_seed(runs.records), summary)
+    return write_result(campaign.out, benchmark, preset, runs.configs, by_seed(runs.records), summary, runs.commits)

@@ -10,12 +10,12 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerState
 from trl.trainer.utils import entropy_from_logits, pad
 
 from benchmarks.counted_reward import CountedReward
-from benchmarks.methods import COMPLETIONS_PER_GENERATION, NUM_GENERATIONS, Method
+from benchmarks.methods import NUM_GENERATIONS, PROMPTS_PER_GENERATION, Method
 from benchmarks.playground_runs import Curve, RunSpec
 from benchmarks.worlds import PLAYGROUND, World, device
 from dapo_ext import evaluate
@@ -24,9 +24,6 @@ from pg_grpo import sample_pairs
 
 START = "start"  # the row that trains nothing
 TRAINING_PROMPTS = 4096
-# On-policy runs grow shorter or longer as they learn; the offline methods' samples are meant to stay within the tokens
-# of the shortest, so that the offline methods are never given more
-OFFLINE_SHARE = 0.75
 ENTROPY_PROMPTS = 256
 # Logged metric -> what it is in a record; the offline trainer's are shares of one side of the pairs each
 CLIP_METRICS = {
@@ -88,8 +85,7 @@ def train_method(
         rewards: dict[str, Any] = {"reward_funcs": reward(counted)}
         if method.is_offline:
             rewards = {}
-            sampled = _sampled_prompts(dataset, spec.steps, method.settings["per_device_train_batch_size"])
-            dataset = own_pairs(model, tokenizer, sampled, counted, spec.seed, spec.where)
+            dataset = pairs_for_budget(model, tokenizer, dataset, counted, spec)
             record["pairs"] = len(dataset)
         record |= train_with(method, spec, model, tokenizer, dataset, [curve], rewards)
         record["length_spread"] = counted.length_spread()
@@ -111,7 +107,7 @@ def train_with(method, spec, model, tokenizer, dataset, callbacks, trainer_argum
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return {
-        "clip": clip_shares(trainer.state.log_history, spec.steps),
+        "clip": clip_shares(trainer.state.log_history),
         "logged": run_means(trainer.state.log_history),
         "stop_reason": getattr(trainer, "stop_reason", None),
     }
@@ -143,28 +139,42 @@ def own_pairs(model, tokenizer, prompts: Dataset, counted: CountedReward, seed: 
     )
 
 
-def _sampled_prompts(dataset: Dataset, steps: int, pairs_per_update: int) -> Dataset:
-    """The first of the prompts that an on-policy run of as many updates of as many completions trains on."""
-    generations = steps * 2 * pairs_per_update / COMPLETIONS_PER_GENERATION
-    prompts = generations * COMPLETIONS_PER_GENERATION / NUM_GENERATIONS
-    return dataset.select(range(round(OFFLINE_SHARE * prompts)))
-
-
-def clip_shares(log_history: Sequence[Mapping[str, float]], steps: int) -> dict[str, float]:
+def pairs_for_budget(model, tokenizer, prompts: Dataset, counted: CountedReward, spec: RunSpec) -> Dataset:
     """
-    Share of what is clipped, over the second half of a run.
+    Pairs of the policy's own completions, as many prompts at a time as a generation has, until the tokens are spent.
+
+    Raises:
+        ValueError: when the run has no token budget, or the prompts do not suffice for it.
+    """
+    if spec.token_budget is None:
+        raise ValueError(f"{spec.key} samples before it trains and needs a token_budget to know how much.")
+    pairs = []
+    for first in range(0, len(prompts), PROMPTS_PER_GENERATION):
+        batch = prompts.select(range(first, min(first + PROMPTS_PER_GENERATION, len(prompts))))
+        seed = spec.seed * TRAINING_PROMPTS + first  # no batch draws what another drew
+        pairs.append(own_pairs(model, tokenizer, batch, counted, seed, spec.where))
+        if counted.tokens >= spec.token_budget:
+            return concatenate_datasets(pairs)
+    raise ValueError(
+        f"{spec.key}: token_budget={spec.token_budget} is not reached by sampling all {len(prompts)} prompts, which "
+        f"gave {counted.tokens} tokens. Choose a smaller budget."
+    )
+
+
+def clip_shares(log_history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """
+    Share of what is clipped, over the second half of a run, wherever it ended.
 
     Args:
         log_history (`Sequence[Mapping]`):
             Logged records with their `step`.
-        steps (`int`):
-            Optimizer steps of the run.
 
     Returns:
         `dict`: `low`, `high` and their joint `share`: of tokens, or of completions where these have one ratio. Empty
         where nothing is clipped by design.
     """
-    late = run_means([entry for entry in log_history if entry["step"] > steps / 2])
+    last = max((entry["step"] for entry in log_history), default=0)
+    late = run_means([entry for entry in log_history if entry["step"] > last / 2])
     shares = {name: late[metric] for metric, name in CLIP_METRICS.items() if metric in late}
     if shares and "share" not in shares:
         shares["share"] = (shares["low"] + shares["high"]) / 2  # a pair is one chosen and one rejected completion

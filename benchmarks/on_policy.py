@@ -3,24 +3,24 @@ REINFORCE, GRPO, DAPO and PG-GRPO with one update on each generation, so that ev
 
 A generation is 8 prompts x 8 completions, trained on in one update of 64 completions: as many completions and updates
 as in the table off-policy (`python -m benchmarks algorithms`), none of them written by an older policy. What is left of
-the methods is how advantages are formed and averaged, and dynamic sampling. The clip never acts, and neither does
-`pg_beta`, so that learning rates alone are chosen, by as many trials for every method.
+the methods is how advantages are formed and averaged, and dynamic sampling, whose surplus is dropped here. The clip
+never acts, and neither does `pg_beta`, so that learning rates alone are chosen, by as many trials for every method.
 """
 
 from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithm_rows import ON_POLICY_METHODS
-from benchmarks.algorithms import RATES, finish
+from benchmarks.algorithms import GPU_RATES, RATES, finish
 from benchmarks.method_runs import START, MethodSpec, train_method
 from benchmarks.tables import Campaign, Preset, planned_configs, run_table
 
 
 ALL = tuple(ON_POLICY_METHODS)
 PRESETS = {
-    "quick": Preset(("grpo", "pg-grpo"), (0,), (1e-4,), 12, 12, 256, 64, 1),
-    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2),
-    "gpu": Preset(ALL, (0,), (2e-5, 6e-5), 64, 64, 1024, 128, 2, world="gpu"),
+    "quick": Preset(("grpo", "pg-grpo"), (0,), (1e-4,), 12, 12, 256, 64, 1, token_budget=15_000),
+    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2, token_budget=200_000),
+    "gpu": Preset(ALL, (0,), GPU_RATES, 64, 64, 1024, 128, 2, world="gpu", token_budget=250_000),
 }
 
 

@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 
 from benchmarks.counted_reward import CountedReward
 from benchmarks.long_sums import pass_at_of_long_sums
+from benchmarks.results import commit_here
 from benchmarks.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
 from dapo_ext.playground import correctness_reward
@@ -32,6 +33,7 @@ from dapo_ext.reporting.progress import make_progress
 
 
 MAX_COMPLETION_LENGTH = PLAYGROUND.max_completion_length
+MOST_DIGITS = 9  # samples of a prompt whose number of right ones is one digit
 # What every run shares unless its row changes it: 64 prompts x 8 completions per generation
 SETTING: dict[str, Any] = {
     "per_device_train_batch_size": 128,
@@ -66,6 +68,7 @@ class RunSpec:
     samples: int = 2  # completions per held-out prompt on the curve; twice as many at the end
     split: str = "held_out"  # or "tuning"
     world: str = PLAYGROUND.name
+    token_budget: int | None = None  # generated tokens at which it is measured in full; a trial then ends
 
     @property
     def where(self) -> World:
@@ -77,14 +80,23 @@ class RunSpec:
 
 
 class Curve(TrainerCallback):
-    """Held-out accuracy at the beginning, every so many steps and at the end, beside what it took to get there."""
+    """
+    Held-out accuracy at the beginning, every so many steps and at the end, beside what it took to get there.
+
+    At the end, and after the first generation that brings the generated tokens to the run's budget, it is measured in
+    full: on all prompts, with twice the samples, and with every prompt's number of right answers among nine samples or
+    fewer as one digit of `successes`. The point of the budget has `at_budget`. Until a generation has been trained on
+    the budget does not count, so that all that was paid for has been used; a run on samples of the warm start has paid
+    before its first update and stands at its end.
+    """
 
     def __init__(self, spec: RunSpec, tokenizer, counted: CountedReward):
         self.spec, self.tokenizer, self.counted = spec, tokenizer, counted
         self.held_out = spec.where.dataset(spec.split, spec.held_out)
         curve_prompts = spec.held_out if spec.curve_prompts is None else spec.curve_prompts
         self.curve_prompts = self.held_out.select(range(curve_prompts))
-        self.points: list[dict[str, float]] = []
+        self.points: list[dict[str, Any]] = []
+        self._budget_reached = False
         self._paused = 0.0
         self._paused_cpu = 0.0
 
@@ -93,11 +105,27 @@ class Curve(TrainerCallback):
         self._measure(model, state, self.spec.samples, self.curve_prompts)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step % self.spec.evaluate_every == 0 and state.global_step < self.spec.steps:
+        if state.global_step >= self.spec.steps:
+            return  # the end is measured anyway
+        if not self._budget_reached and self._is_spent and _generations_are_whole(args, state):
+            if self.spec.split == "tuning":
+                control.should_training_stop = True
+            else:
+                self._measure_in_full(model, state)
+        elif state.global_step % self.spec.evaluate_every == 0:
             self._measure(model, state, self.spec.samples, self.curve_prompts)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
+        self._measure_in_full(model, state)
+
+    @property
+    def _is_spent(self) -> bool:
+        return self.spec.token_budget is not None and self.counted.tokens >= self.spec.token_budget
+
+    def _measure_in_full(self, model, state) -> None:
         self._measure(model, state, 2 * self.spec.samples, self.held_out)
+        if self._is_spent and not self._budget_reached:
+            self.points[-1]["at_budget"] = self._budget_reached = True
 
     def _measure(self, model, state, k: int, prompts: Dataset) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -123,9 +151,19 @@ class Curve(TrainerCallback):
         point |= {"length": result.mean_length, "truncated": result.truncated_fraction}
         point["pass_at"] = {str(size): share for size, share in result.pass_at_k.items()}
         point["pass_at_long"] = pass_at_of_long_sums(prompts, result.rewards, world.max_terms, list(result.pass_at_k))
+        if len(prompts) == self.spec.held_out and k <= MOST_DIGITS:
+            point["successes"] = "".join(map(str, (result.rewards >= 0.5).sum(axis=1)))
         self.points.append(point)
         self._paused += time.perf_counter() - wall
         self._paused_cpu += time.process_time() - cpu
+
+
+def _generations_are_whole(args, state) -> bool:
+    """Whether whatever was generated has been trained on; never of a trainer that generates nothing."""
+    if not hasattr(args, "steps_per_generation"):
+        return False
+    updates = args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps
+    return state.global_step % updates == 0
 
 
 def at(points: Sequence[Mapping[str, float]], axis: str, value: float, what: str = "accuracy") -> float:
@@ -164,7 +202,7 @@ def run_all(
             took as long as the longest so far.
 
     Returns:
-        `list[dict]`: one record for each of `specs`, in their order.
+        `list[dict]`: one record for each of `specs`, in their order, with the `commit` that made it.
 
     Raises:
         ValueError: when `store` holds a run of the same name with another specification.
@@ -175,6 +213,7 @@ def run_all(
     longest = max((json.loads(file.read_text()).get("wall_seconds", 0.0) for file in store.glob("*.json")), default=0.0)
     console = Console()
     context = multiprocessing.get_context("spawn")
+    commit = commit_here()  # of the code that is loaded, whatever is checked out in the meantime
     with ProcessPoolExecutor(jobs, mp_context=context) as pool, make_progress(console) as progress:
         starts = sorted({(spec.world, spec.start) for spec in missing})
         list(pool.map(_warm_start, starts, [warm_starts] * len(starts)))
@@ -183,7 +222,7 @@ def run_all(
         while waiting or running:
             while waiting and len(running) < jobs and _fits(longest, deadline):
                 spec = waiting.pop(0)
-                running[pool.submit(_run, spec, work, store, warm_starts)] = spec
+                running[pool.submit(_run, spec, work, store, warm_starts, commit)] = spec
             if not running:
                 raise OutOfTime(f"{len(specs) - len(waiting)} of {len(specs)} runs are done. Run the command again.")
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -223,11 +262,12 @@ def _warm_start(start: tuple[str, int], warm_starts: Path) -> None:
     WORLDS[world].make_warm_start(warm_starts, seed)
 
 
-def _run(spec: RunSpec, work: Callable, store: Path, warm_starts: Path) -> dict[str, Any]:
+def _run(spec: RunSpec, work: Callable, store: Path, warm_starts: Path, commit: str | None) -> dict[str, Any]:
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
     started = time.monotonic()
     record = {"spec": asdict(spec), **work(spec, spec.where.warm_start_dir(warm_starts, spec.start))}
+    record["commit"] = commit
     record["wall_seconds"] = time.monotonic() - started
     with tempfile.NamedTemporaryFile("w", dir=store, delete=False, suffix=".partial") as file:
         json.dump(record, file)

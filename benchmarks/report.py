@@ -158,7 +158,8 @@ def _section(name: str, results: list[Mapping[str, Any]], plots: Path) -> str:
 def provenance(result: Mapping[str, Any]) -> str:
     """Where a result comes from."""
     versions, machine = result["versions"], result["machine"]
-    hardware = machine["gpu"] or f"{machine['cores']} cores, {machine['threads']} thread(s) a process"
+    cpu = f" ({machine['cpu']})" if machine.get("cpu") else ""
+    hardware = machine["gpu"] or f"{machine['cores']} cores{cpu}, {machine['threads']} thread(s) a process"
     return (
         f"Preset `{result['preset']}` at commit `{result['commit']}`; TRL {versions['trl']}, transformers "
         f"{versions['transformers']}, torch {versions['torch']}; {hardware}."

@@ -42,7 +42,9 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             verdict(summary["rows"], labels, "GRPO at equal tokens"),
             f"![Held-out accuracy against generated tokens]({plots.name}/{picture.name})",
             _columns(summary, configs),
-            tuning(summary["tuning"], labels) if "tuning" in summary else _rates(summary["learning_rates"], configs),
+            tuning(summary["tuning"], labels, "at equal tokens")
+            if "tuning" in summary
+            else _rates(summary["learning_rates"], configs),
         ]
     )
 
@@ -50,10 +52,11 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
 def _intro(result: Mapping[str, Any]) -> str:
     summary = result["summary"]
     settings = summary["sizes"]
+    in_full = "at equal tokens and at the end" if _has_budget(summary) else "at the end"
     return (
         f"{settings['steps']} optimizer updates of 64 completions, {LAYOUTS[result['benchmark']]}. Runs per row: "
         f"{len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
-        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at the end, and "
+        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts {in_full}, and "
         f"avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
         f"{with_interval(summary['start'])}, with an entropy of {summary['start_entropy']:.3f} nats and "
         f"{summary['start_length']:.1f} tokens per completion."
@@ -66,21 +69,27 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
         f"accuracy at {summary['equal_tokens'] / 1000:,.0f}k tokens",
         "difference to GRPO there",
         "p (Holm)",
+        *(["tokens there", "updates there"] if _has_budget(summary) else []),
         "accuracy at the end",
         "tokens at the end",
         "clipped",
         "entropy",
         "length",
     ]
-    rows = []
+    start, entropy, length = (summary[name] for name in ("start", "start_entropy", "start_length"))
+    nothing = ["0k", "0"] if _has_budget(summary) else []
+    start_row = ["warm start", with_interval(start), "-", "-", *nothing, "-", "0k", "-"]
+    rows = [[*start_row, f"{entropy:.3f}", f"{length:.1f}"]]
     for name, row in summary["rows"].items():
         difference = row.get("difference")
+        there = [f"{row['tokens_at_budget'] / 1000:,.0f}k", f"{row['steps_at_budget']:.0f}"] if nothing else []
         rows.append(
             [
                 configs[name]["label"],
                 with_interval(row["accuracy"]),
                 with_interval(difference, "+") if difference else "-",
                 p_value(difference["p_holm"]) if difference else "-",
+                *there,
                 with_interval(row["accuracy_end"]),
                 f"{row['tokens'] / 1000:,.0f}k",
                 f"{row['clip']['share']:.2%}" if row["clip"] else "-",
@@ -92,26 +101,44 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
 
 
 def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
-    offline = [row for row in summary["rows"].values() if row["is_offline"]]
-    share = max((row["tokens"] / summary["equal_tokens"] for row in offline), default=None)
-    text = (
-        "Equal tokens: those of the run that generated least; the other runs are read there by interpolation. "
-        "Differences are paired by warm start and seed; their intervals hold for one comparison, `p (Holm)` is of the "
+    text = _equal_tokens(summary, configs) + (
+        " Differences are paired by warm start and seed; their intervals hold for one comparison, `p (Holm)` is of the "
         "paired t-test, corrected for all comparisons of the table. Clipped: share whose gradient the clip ended, of "
         "tokens for GRPO and DAPO, of completions elsewhere, over the second half of the run. Entropy: nats per token "
-        "the policy samples at the end. Every on-policy row has no KL term, so that ratio, advantage and aggregation "
-        "alone differ, apart from PG-GRPO as proposed, which has its own."
+        "the policy samples at the end."
     )
-    if share is not None:
-        text += (
-            " The offline methods train on pairs of the warm start's samples, all generated before the first update: "
-            f"{share:.0%} of the equal tokens, and they are read at their end."
-        )
     early = [
         configs[name]["label"] for name, row in summary["rows"].items() if row["steps"] < summary["sizes"]["steps"]
     ]
     if early:
         text += f" Runs ended before the last update, with no informative group left to train on: {'; '.join(early)}."
+    return text
+
+
+def _has_budget(summary: Mapping[str, Any]) -> bool:
+    """Whether runs were measured at the budget, which older results were not."""
+    return summary["sizes"].get("token_budget") is not None
+
+
+def _equal_tokens(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
+    """Where the rows are compared."""
+    offline = [row for row in summary["rows"].values() if row["is_offline"]]
+    share = max((row["tokens"] / summary["equal_tokens"] for row in offline), default=None)
+    if _has_budget(summary):
+        text = (
+            f"Equal tokens: every run is measured in full after the first generation that brings its tokens to "
+            f"{summary['equal_tokens'] / 1000:,.0f}k, on the same prompts and samples as at the end."
+        )
+        short = [configs[name]["label"] for name, row in summary["rows"].items() if row["runs_short_of_budget"]]
+        if short:
+            text += f" Runs ended before that, and are read at their end: {'; '.join(short)}."
+    else:
+        text = "Equal tokens: those of the run that generated least; the other runs are read there by interpolation."
+    if share is not None:
+        text += (
+            " The offline methods train on pairs of the warm start's samples, all generated before the first update: "
+            f"{share:.0%} of the equal tokens, and they are read at their end."
+        )
     return text
 
 

@@ -32,6 +32,7 @@ def write_result(
     configs: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
+    commits: Sequence[str | None] = (),
 ) -> dict[str, Any]:
     """
     Write one benchmark's result as JSON.
@@ -47,6 +48,8 @@ def write_result(
             One entry per seed, with everything that was measured.
         summary (`Mapping`):
             What the entries come to.
+        commits (`Sequence[str | None]`, *optional*):
+            Commits of the runs it is made of, of which each is named once; by default the one at hand.
 
     Returns:
         `dict`: what was written.
@@ -55,10 +58,11 @@ def write_result(
         "benchmark": benchmark,
         "preset": preset,
         "configs": configs,
-        "commit": _commit(),
+        "commit": ", ".join(dict.fromkeys(str(commit or "unknown") for commit in commits)) or commit_here(),
         "versions": {name: _version(name) for name in LIBRARIES},
         "machine": {
             "processor": platform.processor() or platform.machine(),
+            "cpu": _cpu_model(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
             "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
@@ -81,8 +85,15 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit that was measured, marked when the tree held more than it; None outside a checkout."""
+def _cpu_model() -> str | None:
+    """What the processor calls itself; None where the system does not say."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
+
+
+def commit_here() -> str | None:
+    """The commit that is measured, marked when the tree held more than it; None outside a checkout."""
     here = Path(__file__).parent
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True

@@ -276,4 +276,5 @@ def run(preset: str, seeds: int, out: str, jobs: int, warm_starts: str) -> dict[
     configs = {
         policy: {"trainer": entry.trainer.__name__, **SETTING, **entry.settings} for policy, entry in POLICIES.items()
     }
-    return write_result(out, "rollouts", preset, configs, records, summary)
+    commits = [record.get("commit") for record in records]
+    return write_result(out, "rollouts", preset, configs, records, summary, commits)

@@ -1,14 +1,14 @@
 """A table of methods: trials where settings are to be chosen, then the reported runs of every row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.method_runs import START, MethodSpec
 from benchmarks.methods import Method
 from benchmarks.playground_runs import run_all
-from benchmarks.trials import TUNING_SEED, choose, combinations, trial_accuracies
+from benchmarks.trials import TUNING_SEED, choose, combinations, trial_accuracies, wider_rates
 from benchmarks.worlds import PLAYGROUND, WORLDS
 
 
@@ -23,7 +23,8 @@ class Preset:
         starts (`tuple[int, ...]`):
             Seeds of the warm starts.
         rates (`tuple[float, ...]`):
-            Learning rates tried for every row; a single combination of rate and knob takes no trial.
+            Learning rates tried for every row; a single combination of rate and knob takes no trial. A grid of three
+            or four is widened for all rows while one of them chooses an edge of it.
         steps (`int`), evaluate_every (`int`):
             Optimizer updates of a run, and how many lie between two points of its curve.
         held_out (`int`), curve_prompts (`int`):
@@ -34,6 +35,9 @@ class Preset:
             How many values of the row's own hyper-parameter are tried with each learning rate.
         world (`str`):
             A key of `WORLDS`.
+        token_budget (`int`, *optional*):
+            Generated tokens at which rows are compared: every run is measured in full when it has generated so many,
+            a trial ends there. `None` where rows are compared at equal updates alone.
     """
 
     methods: tuple[str, ...]
@@ -46,6 +50,7 @@ class Preset:
     samples: int
     knobs: int = 1
     world: str = PLAYGROUND.name
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Campaign:
 
 
 def trial_specs(methods: Mapping[str, Method], preset: Preset) -> list[MethodSpec]:
-    """The trials, on the tuning split, measured at the end alone; none where there is nothing to choose."""
+    """The trials, on the tuning split, measured where they end alone; none where there is nothing to choose."""
     specs = []
     for name in preset.methods:
         tried = combinations(methods[name], preset.rates, preset.knobs)
@@ -82,6 +87,7 @@ def trial_specs(methods: Mapping[str, Method], preset: Preset) -> list[MethodSpe
                     samples=1,
                     split="tuning",
                     world=preset.world,
+                    token_budget=preset.token_budget,
                     tried=settings,
                 )
             )
@@ -93,29 +99,36 @@ def default_settings(methods: Mapping[str, Method], preset: Preset) -> dict[str,
     return {name: combinations(methods[name], preset.rates, preset.knobs)[0] for name in preset.methods}
 
 
+def _sizes(preset: Preset) -> dict[str, Any]:
+    names = ("evaluate_every", "held_out", "curve_prompts", "samples", "world", "token_budget")
+    return {name: getattr(preset, name) for name in names}
+
+
+def seed_of(preset: Preset, repeat: int, start: int) -> int:
+    """A seed that no other run of the row has, and that stays the same when more runs are asked for."""
+    return repeat * len(preset.starts) + preset.starts.index(start)
+
+
+def start_specs(preset: Preset) -> list[MethodSpec]:
+    """The warm starts themselves, each with the seed of the first run that begins there."""
+    return [MethodSpec(START, start, seed_of(preset, 0, start), 0, **_sizes(preset)) for start in preset.starts]
+
+
 def reported_specs(
     methods: Mapping[str, Method], preset: Preset, chosen: Mapping[str, Mapping[str, float]], seeds: int
 ) -> list[MethodSpec]:
-    """The reported runs with the chosen settings, seed by seed, after the warm starts themselves."""
-    sizes: dict[str, Any] = {
-        "evaluate_every": preset.evaluate_every,
-        "held_out": preset.held_out,
-        "curve_prompts": preset.curve_prompts,
-        "samples": preset.samples,
-        "world": preset.world,
-    }
-    warm_starts = [MethodSpec(START, start, 0, 0, **sizes) for start in preset.starts]
-    return warm_starts + [
+    """The reported runs with the chosen settings, `seeds` of every row from each warm start, one after the other."""
+    return [
         MethodSpec(
             name,
             start,
-            seed,
+            seed_of(preset, repeat, start),
             preset.steps,
             changes={**methods[name].settings_in(WORLDS[preset.world]), **chosen[name]},
             tried=chosen[name],
-            **sizes,
+            **_sizes(preset),
         )
-        for seed in range(seeds)
+        for repeat in range(seeds)
         for start in preset.starts
         for name in preset.methods
     ]
@@ -131,6 +144,11 @@ class TableRuns:
     sizes: dict[str, Any]
 
     @property
+    def commits(self) -> list[str | None]:
+        """Of every run behind the table."""
+        return [record.get("commit") for record in [*self.trials, *self.records]]
+
+    @property
     def tuning(self) -> dict[str, Any]:
         """By row, every trial and the choice."""
         chosen = choose(self.trials)
@@ -140,23 +158,59 @@ class TableRuns:
         }
 
 
-def run_table(methods: Mapping[str, Method], preset: Preset, work: Callable, campaign: Campaign) -> TableRuns:
-    """Choose settings by the trials, then carry out what is reported."""
-    trials = campaign.carry_out(trial_specs(methods, preset), work)
-    chosen = {**default_settings(methods, preset), **choose(trials)}
-    for name, settings in chosen.items() if trials else ():
+def run_table(
+    methods: Mapping[str, Method],
+    preset: Preset,
+    work: Callable,
+    campaign: Campaign,
+    chosen: Mapping[str, Mapping[str, float]] | None = None,
+) -> TableRuns:
+    """
+    Choose settings by trials, then carry out what is reported.
+
+    Args:
+        methods (`Mapping[str, Method]`), preset ([`Preset`]):
+            The table.
+        work (`Callable`), campaign ([`Campaign`]):
+            What carries out one run, and where.
+        chosen (`Mapping`, *optional*):
+            Settings of every row that were chosen elsewhere: no trials are made.
+    """
+    trials: list[dict[str, Any]] = []
+    if chosen is None:
+        preset, trials = _tuned(methods, preset, work, campaign)
+        chosen = {**default_settings(methods, preset), **choose(trials)}
+    for name, settings in chosen.items():
         print(f"{name}: " + ", ".join(f"{field} {value:g}" for field, value in settings.items()))
-    records = campaign.carry_out(reported_specs(methods, preset, chosen, campaign.seeds), work)
+    specs = start_specs(preset) + reported_specs(methods, preset, chosen, campaign.seeds)
     configs = {
         name: {
             "label": methods[name].label,
             "trainer": methods[name].trainer.__name__,
             **methods[name].settings_in(WORLDS[preset.world]),
+            "max_steps": preset.steps,
             **chosen[name],
         }
         for name in preset.methods
     }
-    return TableRuns(trials, records, configs, asdict(preset))
+    return TableRuns(trials, campaign.carry_out(specs, work), configs, asdict(preset))
+
+
+def _tuned(
+    methods: Mapping[str, Method], preset: Preset, work: Callable, campaign: Campaign
+) -> tuple[Preset, list[dict[str, Any]]]:
+    """The trials, and the preset with the grid of learning rates that they needed."""
+    specs = trial_specs(methods, preset)
+    if not specs:
+        return preset, []
+    # The warm starts go first, so that all are made at once, also those that no trial begins from
+    starts = start_specs(preset)
+    trials = campaign.carry_out([*starts, *specs], work)[len(starts) :]
+    rates = wider_rates(preset.rates, [settings["learning_rate"] for settings in choose(trials).values()])
+    if rates == preset.rates:
+        return preset, trials
+    print("A learning rate at the edge was chosen; now trying " + ", ".join(f"{rate:g}" for rate in rates))
+    return _tuned(methods, replace(preset, rates=rates), work, campaign)
 
 
 def planned_configs(methods: Mapping[str, Method], preset: Preset) -> list[tuple[str, type, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from benchmarks.methods import Method
 
 Record = Mapping[str, Any]
 Settings = Mapping[str, float]
+MOST_RATES = 5
 TUNING_SEED = 1000  # of the trials' prompts, samples and shuffling; none of the reported ones
 
 
@@ -19,7 +20,7 @@ def combinations(method: Method, rates: Sequence[float], knobs: int) -> list[dic
 
 
 def trial_accuracies(trials: Sequence[Record]) -> dict[str, list[tuple[Settings, float]]]:
-    """What was tried in each trial and its accuracy at the end, by row."""
+    """What was tried in each trial and its accuracy where it ended, by row."""
     accuracies: dict[str, list[tuple[Settings, float]]] = defaultdict(list)
     for trial in trials:
         spec = trial["spec"]
@@ -35,3 +36,15 @@ def choose(trials: Sequence[Record]) -> dict[str, Settings]:
         row: dict(min(tried, key=lambda trial: (-trial[1], trial[0]["learning_rate"]))[0])
         for row, tried in trial_accuracies(trials).items()
     }
+
+
+def wider_rates(rates: tuple[float, ...], chosen: Sequence[float]) -> tuple[float, ...]:
+    """
+    A grid of learning rates with one more value, a third of the smallest or three times the largest, where one of the
+    choices is an edge of it. A grid of two has nothing but edges and stays what it is, as does one of five.
+    """
+    if not 3 <= len(rates) < MOST_RATES:
+        return rates
+    if rates[0] in chosen:
+        return (float(f"{rates[0] / 3:.3g}"), *rates)
+    return (*rates, float(f"{rates[-1] * 3:.3g}")) if rates[-1] in chosen else rates

@@ -92,7 +92,8 @@ def test_the_table_comes_of_real_runs_and_shows_what_each_technique_had_to_act_o
     assert with_interval(table[PREDICTIVE]["difference"], "+") in line
     assert table[WHOLE]["difference_at_tokens"]["against"] == "soft-overlong"
     assert "- + predictive selection, against + dynamic sampling: " in page
-    assert "prompts solved" not in page  # not recorded
+    assert "| prompts solved by none / some / all samples |" in page
+    assert sum(table[NAIVE]["solved"].values()) == pytest.approx(1)
     assert 0 < table[NAIVE]["ended_overlong"] < table[NAIVE]["overlong"] < 1
     assert (tmp_path / "ablation-quick.png").stat().st_size > 10_000
     assert 0 <= table[NAIVE]["dead_groups"] < 0.5

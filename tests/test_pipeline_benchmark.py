@@ -1,5 +1,6 @@
 """pass@k and the pipeline: real runs, what they come to, and the pages."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,34 @@ def test_pass_at_k_comes_of_real_runs(small, tmp_path, monkeypatch):  # noqa: F8
     assert page.count("| policy | pass@1 | pass@2 | pass@4 | tokens | entropy |") == 2
     assert "**The sums of 7 terms and more alone**" in page
     assert (tmp_path / "passk-quick.png").stat().st_size > 10_000
+
+
+def result_of_trials(path, world="playground", **chosen):
+    tuning = {name: {"tried": [], "chosen": settings} for name, settings in chosen.items()}
+    path.write_text(json.dumps({"summary": {"sizes": {"world": world}, "tuning": tuning}}))
+    return str(path)
+
+
+def test_pass_at_k_is_of_the_settings_that_the_trials_of_algorithms_chose(small, tmp_path, monkeypatch):  # noqa: F811
+    preset = replace(passk.PRESETS["quick"], steps=8, held_out=8, curve_prompts=4, samples=2)
+    monkeypatch.setitem(passk.PRESETS, "quick", preset)
+    chosen = {"learning_rate": 2e-4, "epsilon": 0.4}
+    source = result_of_trials(tmp_path / "algorithms.json", grpo=chosen, dapo={})
+    result = passk.run("quick", campaign(tmp_path), source)
+    assert result["configs"]["grpo"].items() >= chosen.items()
+    assert result["summary"]["tuned_by"] == source
+    assert result["summary"]["tuning"] == {}
+
+
+def test_choices_that_are_not_there_are_an_error(tmp_path):
+    preset = passk.PRESETS["full"]
+    with pytest.raises(ValueError, match=r"nothing\.json.*does not exist.*--tuning-from"):
+        passk.tuned_settings(tmp_path / "nothing.json", preset)
+    with pytest.raises(ValueError, match=r"no choice .* for dapo, pg-grpo"):
+        passk.tuned_settings(result_of_trials(tmp_path / "a.json", grpo={}), preset)
+    rows = {name: {} for name in preset.methods}
+    with pytest.raises(ValueError, match="world 'gpu'"):
+        passk.tuned_settings(result_of_trials(tmp_path / "a.json", "gpu", **rows), preset)
 
 
 def record(row, start, seed, *shares):
@@ -164,7 +193,10 @@ def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch
         "reward-model-rl": "warm-rl",
     }
     assert rows["scratch-rl-long"]["steps"] == 24
-    assert list(result["configs"]) == list(pipeline.METHODS)
+    assert [name for name in result["configs"] if name != "reward-model"] == list(pipeline.METHODS)
+    assert result["configs"]["scratch-rl-long"]["max_steps"] == 24
+    assert result["configs"]["warm-rl"]["max_steps"] == 8
+    assert result["configs"]["reward-model"]["learning_rate"] == reward_model.LEARNING_RATE
     page = report.render([result], tmp_path)
     tokens = rows["reward-model-rl"]["tokens"] + result["summary"]["reward_model"]["pair_tokens"]
     line = next(line for line in page.splitlines() if line.startswith("| warm start, pairs, reward model, GRPO |"))

@@ -26,6 +26,14 @@ def test_the_interval_is_of_the_pooled_spread_and_holds_for_all_figures_at_once(
     assert not second.inside
 
 
+def test_a_spread_below_the_least_is_taken_for_it():
+    committed, fresh = {"a": [1.0, 1.0001, 1.0]}, {"a": [1.02]}
+    assert not compare(committed, fresh)[0].inside
+    verdict = compare(committed, fresh, 0.01)[0]
+    assert verdict.inside
+    assert verdict.high - verdict.low == pytest.approx(2 * t_quantile(1 - 0.01 / 2, 2) * 0.01 * np.sqrt(1 / 3 + 1))
+
+
 def test_a_new_run_of_the_same_kind_lies_inside_nearly_always():
     rng = np.random.default_rng(0)
     inside = 0
@@ -57,6 +65,14 @@ def test_figures_are_of_runs_by_row_of_pools_and_of_step_times():
     assert figures({"benchmark": "rollouts", "seeds": [entry, entry]}) == {"mixed plain": [0.3, 0.3]}
     seconds = {"step_seconds": {"trl": [1.0, 2.0, 4.0], "neutral": [1.1, 2.0, 4.8]}}
     assert figures({"benchmark": "overhead", "seeds": [seconds]}) == {"neutral": [pytest.approx(1.1)]}
+
+
+def test_step_times_of_another_day_may_differ_by_a_percent(tmp_path):
+    for name, ratios in (("committed", (1.05, 1.0501)), ("fresh", (1.06,))):
+        seeds = [{"step_seconds": {"trl": [1.0], "neutral": [ratio]}} for ratio in ratios]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "overhead.json").write_text(json.dumps({"benchmark": "overhead", "seeds": seeds}))
+    assert main(["--committed", str(tmp_path / "committed"), "--fresh", str(tmp_path / "fresh")]) == 0
 
 
 def test_the_command_says_what_lies_outside(tmp_path, capsys):

@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, algorithms, dry_run, on_policy, passk, pipeline, playground_runs
+from benchmarks import ablation, algorithms, dry_run, on_policy, passk, pipeline, playground_runs, tables
 from benchmarks.__main__ import MEASURED, WITHOUT_GPU_PRESET
 from benchmarks.algorithm_rows import METHODS, ON_POLICY_METHODS
 from benchmarks.comparisons import holm, paired_p_value
 from benchmarks.paired import differences, of_their_start
 from benchmarks.playground_runs import OutOfTime, RunSpec, run_all
-from benchmarks.tables import reported_specs, trial_specs
-from benchmarks.trials import TUNING_SEED, choose, combinations
+from benchmarks.results import commit_here, write_result
+from benchmarks.tables import Campaign, reported_specs, run_table, start_specs, trial_specs
+from benchmarks.trials import TUNING_SEED, choose, combinations, wider_rates
 from benchmarks.worlds import WORLDS
 from dapo_ext.playground import make_dataset
 from tests.tiny import SMALL
@@ -44,13 +46,36 @@ def test_every_row_of_a_full_table_has_as_many_trials_on_prompts_that_are_not_re
     assert {spec.split for spec in trials} <= {"tuning"}
     assert {spec.split for spec in reported} == {"held_out"}
     assert TUNING_SEED not in {spec.seed for spec in reported}
-    assert len({spec.key for spec in trials + reported}) == len(trials) + len(reported)
+    specs = start_specs(preset) + trials + reported
+    assert len({spec.key for spec in specs}) == len(specs)
     # Six runs of every row over two warm starts, and the 1,024 prompts x 4 samples that are asked for
     runs = [(spec.start, spec.seed) for spec in reported if spec.row == preset.methods[-1]]
-    assert len(set(runs)) == 6
+    assert len({seed for _, seed in runs}) == 6
     assert len({start for start, _ in runs}) == 2
+    # The warm starts lie in the entries of runs, and more seeds leave those that there were as they are
+    assert {(spec.start, spec.seed) for spec in start_specs(preset)} <= set(runs)
+    assert reported == reported_specs(methods, preset, chosen, seeds=4)[: len(reported)]
     assert reported[-1].held_out >= 1024
     assert 2 * reported[-1].samples >= 4
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_curves_are_measured_between_generations(name):
+    methods, presets = TABLES[name]
+    for preset in presets.values():
+        for row in preset.methods:
+            updates = methods[row].settings.get("steps_per_generation", 1)
+            assert preset.evaluate_every % updates == preset.steps % updates == 0
+
+
+@pytest.mark.parametrize("name", ["ablation", "algorithms", "on_policy"])
+def test_the_token_budget_is_that_of_trials_and_reported_runs(name):
+    methods, presets = TABLES[name]
+    for preset in presets.values():
+        chosen = {row: combinations(methods[row], preset.rates, preset.knobs)[0] for row in preset.methods}
+        specs = trial_specs(methods, preset) + start_specs(preset) + reported_specs(methods, preset, chosen, seeds=1)
+        assert {spec.token_budget for spec in specs} == {preset.token_budget}
+        assert preset.token_budget > 0
 
 
 @pytest.mark.parametrize("name", list(WORLDS))
@@ -121,6 +146,49 @@ def test_nothing_is_chosen_by_a_reported_run():
         choose([trial("grpo", 1e-4, 0.9, split="held_out")])
 
 
+def test_a_grid_is_widened_at_the_edge_that_was_chosen_to_five_values_at_most():
+    assert wider_rates((1e-4, 3e-4, 9e-4), [3e-4, 3e-4]) == (1e-4, 3e-4, 9e-4)
+    assert wider_rates((1e-4, 3e-4, 9e-4), [3e-4, 9e-4]) == (1e-4, 3e-4, 9e-4, 2.7e-3)
+    assert wider_rates((1e-4, 3e-4, 9e-4, 2.7e-3), [1e-4, 2.7e-3]) == (3.33e-5, 1e-4, 3e-4, 9e-4, 2.7e-3)
+    assert wider_rates((1, 2, 3, 4, 5), [1, 5]) == (1, 2, 3, 4, 5)
+    assert wider_rates((1e-4, 3e-4), [1e-4]) == (1e-4, 3e-4)  # nothing but edges
+
+
+def test_all_rows_get_the_wider_grid_and_the_warm_starts_are_made_at_once(monkeypatch, tmp_path):
+    asked = []
+    best = {"grpo": 2.7e-3, "dapo": 3e-4}
+
+    def carry_out(specs, work, store, warm_starts, jobs, deadline):
+        asked.append(specs)
+        return [
+            {
+                "spec": dataclasses.asdict(spec),
+                "points": [{"accuracy": -abs(math.log(spec.changes["learning_rate"] / best[spec.row]))}]
+                if spec.row in best
+                else [],
+                "commit": "abc",
+            }
+            for spec in specs
+        ]
+
+    monkeypatch.setattr(tables, "run_all", carry_out)
+    preset = dataclasses.replace(algorithms.PRESETS["full"], methods=("grpo", "dapo"), rates=(1e-4, 3e-4, 9e-4))
+    runs = run_table(METHODS, preset, None, Campaign(str(tmp_path / "a.json"), 1, 1, str(tmp_path)))
+    # 9e-4 is the edge, then 2.7e-3 is; with five values the grid stays
+    assert runs.sizes["rates"] == (1e-4, 3e-4, 9e-4, 2.7e-3, 8.1e-3)
+    trials = [spec for spec in asked[-2] if spec.split == "tuning"]
+    assert sum(spec.row == "grpo" for spec in trials) == sum(spec.row == "dapo" for spec in trials) == 5 * 3
+    assert {name: config["learning_rate"] for name, config in runs.configs.items()} == best
+    assert {spec.start for spec in asked[0]} == {0, 1}
+    assert set(runs.commits) == {"abc"}
+
+
+def test_a_result_names_all_commits_it_is_made_of(tmp_path):
+    written = write_result(tmp_path / "a.json", "algorithms", "quick", {}, [], {}, ["abc", "abc", None, "def"])
+    assert written["commit"] == "abc, unknown, def"
+    assert written["machine"].keys() >= {"cpu", "cores"}
+
+
 def test_differences_are_paired_by_run_and_corrected_together():
     values = {
         "a": {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.4},
@@ -155,6 +223,7 @@ def test_a_campaign_out_of_time_stops_between_runs_and_goes_on_where_it_was(here
     specs = [RunSpec("grpo", 0, seed, 4, 4) for seed in range(4)]
     done = run_all(specs[:2], work, tmp_path / "store", tmp_path, 1)
     assert done[0]["start"] == str(tmp_path / "seed0")
+    assert done[0]["commit"] == commit_here()
     with pytest.raises(OutOfTime, match="2 of 4 runs"):
         run_all(specs, work, tmp_path / "store", tmp_path, 1, deadline=time.monotonic() - 1)
     # A run as long as the longest so far would end too late

@@ -99,7 +99,7 @@ def _behaviour(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     ]
     header = ["row", "entropy", "length", "truncated", "clipped below", "clipped above"]
     if solved:
-        header.append(f"prompts solved 0 / 1 to {2 * summary['sizes']['samples'] - 1} / all times")
+        header.append("prompts solved by none / some / all samples")
     return table(header, lines)
 
 
@@ -120,6 +120,6 @@ def _at_equal_tokens(summary: Mapping[str, Any], labels: Mapping[str, str]) -> l
         return []
     tokens = f"{summary['equal_tokens'] / 1000:,.0f}k"
     return [
-        f"An update costs the last two rungs another number of completions than the others. At equal tokens ({tokens}, "
-        "those of the run that generated least), read from the curves:\n\n" + "\n".join(lines)
+        "An update costs the last two rungs another number of completions than the others. At equal tokens, "
+        f"after the generation that brings a run to {tokens}:\n\n" + "\n".join(lines)
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.rows import PREDICTIVE, WHOLE, compared_with
-from benchmarks.algorithm_summary import accuracy_at_tokens, describe, describe_start
+from benchmarks.algorithm_summary import at_budget, describe, describe_start, token_budget
 from benchmarks.method_runs import START
 from benchmarks.paired import Record, by_row, differences
 
@@ -30,9 +30,8 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
-    equal_tokens = min(record["points"][-1]["tokens"] for runs in rows.values() for record in runs.values())
     at_tokens = {
-        name: {run: accuracy_at_tokens(record["points"], equal_tokens) for run, record in runs.items()}
+        name: {run: at_budget(record["points"])["accuracy"] for run, record in runs.items()}
         for name, runs in rows.items()
     }
     table = {}
@@ -48,7 +47,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     spending = {name: against[name] for name in (WHOLE, PREDICTIVE) if name in against}
     for name, difference in differences(at_tokens, spending).items():
         table[name]["difference_at_tokens"] = difference
-    return {"equal_tokens": equal_tokens, **describe_start(start), "rows": table}
+    return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
 
 
 def _activity(runs: Sequence[Record]) -> dict[str, float | None]:

@@ -101,7 +101,13 @@ def _carry_out(preset: Preset, campaign: Campaign) -> TableRuns:
 def run(preset: str, campaign: Campaign) -> dict[str, Any]:
     """Choose learning rates, train, write; see the module's docstring."""
     runs = _carry_out(PRESETS[preset], campaign)
+    configs = dict(runs.configs)
+    if LONG in configs:
+        configs[LONG] = {**configs[LONG], "max_steps": TIMES * runs.sizes["steps"]}
+    if WITH_REWARD_MODEL in configs:
+        model = {"label": "reward model", "trainer": "DPOTrainer", "prompts_per_update": PROMPTS_PER_UPDATE}
+        configs["reward-model"] = {**model, **reward_settings(WORLDS[PRESETS[preset].world])}
     summary = {"sizes": runs.sizes, **summarise(runs.records), "tuning": runs.tuning}
     for name, row in summary["rows"].items():
         print(f"{name:>18}: {row['accuracy_end']['mean']:.3f}")
-    return write_result(campaign.out, "pipeline", preset, runs.configs, by_seed(runs.records), summary)
+    return write_result(campaign.out, "pipeline", preset, configs, by_seed(runs.records), summary, runs.commits)
