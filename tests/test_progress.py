@@ -38,3 +38,14 @@ def test_tokens_per_second_are_those_of_this_process(tmp_path, monkeypatch, step
 
 def test_the_reward_of_the_kept_groups_is_called_a_reward(tmp_path):
     assert re.search(r"reward of kept groups 0\.\d\d ", shown(dapo_trainer(tmp_path)))
+
+
+def test_on_a_narrow_terminal_bar_steps_and_time_left_stay(tmp_path):
+    out = io.StringIO()
+    trainer = dapo_trainer(tmp_path, max_steps=3)
+    trainer.add_callback(ProgressDisplay(Console(file=out, width=80, force_terminal=True, color_system=None)))
+    trainer.train()
+    lines = out.getvalue().splitlines()
+    assert any(re.search(r"Training ━+ +3/3 0:00:\d\d 0:00:00", line) for line in lines)
+    assert any("accept rate" in line for line in lines)
+    assert any("tokens/s" in line for line in lines)

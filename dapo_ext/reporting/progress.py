@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from transformers import TrainerCallback
 
 
@@ -22,15 +23,23 @@ SHOWN = {
 LINES = 10  # plain lines in a whole run
 
 
+class _ProgressAboveStatus(Progress):
+    """Statuses stand in lines of their own: beside the bar they would push it out of a terminal of 80 columns."""
+
+    def get_renderables(self):
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["status"], style="dim")
+
+
 def make_progress(console: Console) -> Progress:
-    """The bar that [`ProgressDisplay`] and other long jobs of the package share."""
-    return Progress(
+    """The bar that [`ProgressDisplay`] and other long jobs of the package share; each task has a field `status`."""
+    return _ProgressAboveStatus(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
         console=console,
         disable=not console.is_terminal,
     )
