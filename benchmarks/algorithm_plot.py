@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-# Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; markers differ as well
+# Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; its yellow, hardly seen on
+# white, darkened, and dashed since it then nears the orange. Markers differ as well
 STYLES = {
     "grpo": ("#000000", "o"),
     "gspo": ("#56B4E9", "v"),
-    "rloo": ("#F0E442", "<"),
+    "rloo": ("#8C6D00", "<"),
     "dapo": ("#E69F00", "s"),
     "pg-grpo": ("#0072B2", "D"),
     "pg-grpo-0.1": ("#0072B2", "D"),
@@ -23,6 +24,7 @@ STYLES = {
     "dpo": ("#999999", "X"),
     "pg-dpo": ("#CC79A7", "*"),
 }
+DASHED = ("rloo",)
 # Dark to light, in the order of pg_beta
 FAMILY_STYLES = [("#440154", "D"), ("#3B528B", "v"), ("#21918C", "^"), ("#8FBF26", "s")]
 IN_FAMILY = re.compile(r"pg-grpo-[\d.]+")
@@ -64,7 +66,8 @@ def _plot_row(axis, result: Mapping[str, Any], name: str, style: tuple[str, str]
     end, (low, high) = row["accuracy_end"]["mean"], row["accuracy_end"]["interval"]
     label = result["configs"][name]["label"]
     if not row["is_offline"]:
-        axis.plot(tokens / 1000, accuracy, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label)
+        line = {"linewidth": 1.4, "linestyle": "--" if name in DASHED else "-"}
+        axis.plot(tokens / 1000, accuracy, color=colour, marker=marker, markersize=4, label=label, **line)
     axis.errorbar(
         tokens[-1] / 1000,
         end,

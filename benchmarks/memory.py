@@ -1,17 +1,28 @@
-"""What full, LoRA and 4-bit training keep in memory, each measured in a process of its own."""
+"""
+What full, LoRA and 4-bit training keep in memory, each measured in a process of its own, and how long they take.
+
+Step times are of trainers that take turns in one process; the first step of each, which pays for allocations, is left
+out.
+"""
 
 import json
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from transformers import PrinterCallback
 from trl import get_peft_config, get_quantization_config
 
-from benchmarks.results import write_result
+from benchmarks.overhead.turns import take_turns
+from benchmarks.results import interval, write_result
+from benchmarks.worlds import MEDIUM_POLICY
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.playground import correctness_reward, make_dataset
 from dapo_ext.playground.policy import build_policy, build_tokenizer
@@ -19,12 +30,12 @@ from pg_grpo import PGGRPOConfig, PGGRPOTrainer
 from pg_grpo.commands.options import ModelArguments
 
 
-# A larger policy of the playground's kind; layer inputs are multiples of 64, as the 4-bit kernels need them
-SIZES = {
-    "quick": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256},
-    "full": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1536},
-}
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
+POLICIES = {
+    "quick": {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, **HEADS},
+    "full": MEDIUM_POLICY,
+}
+TIMED_STEPS = {"quick": 2, "full": 9}
 KINDS = {
     "full": ModelArguments(),
     "lora": ModelArguments(use_peft=True, lora_target_modules=["all-linear"]),
@@ -54,7 +65,7 @@ def run(preset: str, seeds: int, out: str) -> None:
     """Measure every kind of training and write the result; `seeds` are 1, for memory does not depend on them."""
     rows = []
     with tempfile.TemporaryDirectory() as directory:
-        policy = build_policy(0, **SIZES[preset], **HEADS)
+        policy = build_policy(0, **POLICIES[preset])
         policy.save_pretrained(directory)
         build_tokenizer().save_pretrained(directory)
         for trainer in TRAINERS:
@@ -63,10 +74,30 @@ def run(preset: str, seeds: int, out: str) -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
                 print(rows[-1], flush=True)
+        seconds = {name: step_seconds(directory, name, TIMED_STEPS[preset]) for name in TRAINERS}
     parameters = sum(each.numel() for each in policy.parameters())
-    configs = {"policy": {**SIZES[preset], **HEADS, "parameters": parameters}, "training": SETTINGS}
+    configs = {"policy": {**POLICIES[preset], "parameters": parameters}, "training": SETTINGS}
     summary = {f"{row['trainer']}/{row['kind']}": row["peak_mib"] for row in rows}
-    write_result(out, "memory", preset, configs, [{"seed": 0, "rows": rows}], summary)
+    ratios = {f"{name}/{kind}": ratio for name in TRAINERS for kind, ratio in over_full(seconds[name]).items()}
+    print("\n".join(f"{name}: {ratio['median']:.2f} times full training's step" for name, ratio in ratios.items()))
+    entry = {"seed": 0, "rows": rows, "step_seconds": seconds}
+    write_result(out, "memory", preset, configs, [entry], {**summary, "step_time_over_full": ratios})
+
+
+def step_seconds(path: str, trainer_name: str, steps: int) -> dict[str, list[float]]:
+    """Seconds of so many steps of each kind of training, the first step not counted."""
+    with tempfile.TemporaryDirectory() as directory:
+        builders = {kind: partial(_build, path, trainer_name, kind, f"{directory}/{kind}", steps + 1) for kind in KINDS}
+        return {kind: seconds[1:] for kind, seconds in take_turns(builders).items()}
+
+
+def over_full(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Median ratio of each other kind's step to full training's of the same turn, with its bootstrap interval."""
+    return {
+        kind: interval([ours / full for ours, full in zip(each, seconds["full"], strict=True)], np.median)
+        for kind, each in seconds.items()
+        if kind != "full"
+    }
 
 
 def measure(path: str, trainer_name: str, kind: str) -> dict[str, Any]:
@@ -77,18 +108,9 @@ def measure(path: str, trainer_name: str, kind: str) -> dict[str, Any]:
         `dict`: `weights`, the policy's, quantization constants included; `reference`, a second copy; `optimizer`, its
         state; `gradients`, of what is trained; `peak`, the process's largest size beyond what it had before the policy.
     """
-    trainer_class, config_class = TRAINERS[trainer_name]
-    model = KINDS[kind]
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as output_dir:
-        trainer = trainer_class(
-            model=path,
-            reward_funcs=[correctness_reward, _spread],
-            args=config_class(output_dir, **SETTINGS),
-            train_dataset=make_dataset("train", 64),
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-        )
+        trainer = _build(path, trainer_name, kind, output_dir, SETTINGS["max_steps"], [])
         trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     trained = [each for each in trainer.model.parameters() if each.requires_grad]
@@ -102,6 +124,22 @@ def measure(path: str, trainer_name: str, kind: str) -> dict[str, Any]:
     }
     mib = {f"{name}_mib": round(size / 2**20, 1) for name, size in held.items()}
     return {"trainer": trainer_name, "kind": kind, "trained_parameters": sum(each.numel() for each in trained), **mib}
+
+
+def _build(path: str, trainer_name: str, kind: str, output_dir: str, steps: int, callbacks: list):
+    trainer_class, config_class = TRAINERS[trainer_name]
+    model = KINDS[kind]
+    trainer = trainer_class(
+        model=path,
+        reward_funcs=[correctness_reward, _spread],
+        args=config_class(output_dir, **{**SETTINGS, "max_steps": steps}),
+        train_dataset=make_dataset("train", 64),
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _spread(completion_ids: list[list[int]], **kwargs) -> list[float]:

@@ -24,6 +24,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from benchmarks.counted_reward import CountedReward
+from benchmarks.long_sums import pass_at_of_long_sums
 from benchmarks.results import commit_here
 from benchmarks.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
@@ -149,6 +150,7 @@ class Curve(TrainerCallback):
         point |= {"accuracy": result.avg_at_k, "pass": result.pass_at_k[k], "k": k}
         point |= {"length": result.mean_length, "truncated": result.truncated_fraction}
         point["pass_at"] = {str(size): share for size, share in result.pass_at_k.items()}
+        point["pass_at_long"] = pass_at_of_long_sums(prompts, result.rewards, world.max_terms, list(result.pass_at_k))
         if len(prompts) == self.spec.held_out and k <= MOST_DIGITS:
             point["successes"] = "".join(map(str, (result.rewards >= 0.5).sum(axis=1)))
         self.points.append(point)

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 from trl import GRPOTrainer
 
 from benchmarks import ablation, report
+from benchmarks.ablation.overlong import CountedOverlong
 from benchmarks.ablation.rows import (
     BARE,
     LADDER,
@@ -16,7 +18,12 @@ from benchmarks.ablation.rows import (
     WHOLE,
     compared_with,
 )
+from benchmarks.ablation.summary import _solved
+from benchmarks.ablation.techniques import _verdict
+from benchmarks.counted_reward import CountedReward
+from benchmarks.markdown import with_interval
 from benchmarks.worlds import WORLDS
+from dapo_ext.playground.task import EOS_TOKEN_ID
 from tests.campaigns import campaign, small  # noqa: F401 - a fixture
 
 
@@ -77,6 +84,61 @@ def test_the_table_comes_of_real_runs_and_shows_what_each_technique_had_to_act_o
     }
     page = report.render([result], tmp_path)
     assert "| + dynamic sampling | 50 (52) |" in page
-    assert "| clip-higher | tokens clipped below, above, naive GRPO |" in page
+    line = next(line for line in page.splitlines() if line.startswith("| soft overlong punishment |"))
+    # Four techniques lie between the two rungs, so that their difference is not this one's; one run is no test
+    assert line.startswith("| soft overlong punishment | - | - | - | - |")
+    assert line.endswith("| not tested |")
+    line = next(line for line in page.splitlines() if line.startswith("| predictive selection |"))
+    assert with_interval(table[PREDICTIVE]["difference"], "+") in line
+    assert table[WHOLE]["difference_at_tokens"]["against"] == "soft-overlong"
+    assert "- + predictive selection, against + dynamic sampling: " in page
+    assert "| prompts solved by none / some / all samples |" in page
+    assert sum(table[NAIVE]["solved"].values()) == pytest.approx(1)
+    assert 0 < table[NAIVE]["ended_overlong"] < table[NAIVE]["overlong"] < 1
     assert (tmp_path / "ablation-quick.png").stat().st_size > 10_000
     assert 0 <= table[NAIVE]["dead_groups"] < 0.5
+
+
+def test_overlong_completions_are_counted_ended_and_cut_off():
+    world = WORLDS["redo"]
+    counted = CountedOverlong(CountedReward(1), world.max_completion_length)
+    settings = METHODS[WHOLE].settings_in(world)
+    config = METHODS[WHOLE].config("", **settings)
+    assert counted.start == config.max_completion_length - config.soft_overlong_tokens == 40
+    rows = {40: True, 41: True, 47: True, 48: False}
+    ids = [[5] * (length - 1) + [EOS_TOKEN_ID if ended else 5] for length, ended in rows.items()]
+    counted(completions=["" for _ in ids], completion_ids=ids, answer=["0"] * len(ids))
+    assert counted.shares() == {"overlong": 3 / 4, "ended_overlong": 2 / 4}
+
+
+def difference(mean, p):
+    return {"mean": mean, "interval": [mean - 0.01, mean + 0.01], "values": 6, "p": p, "p_holm": p}
+
+
+@pytest.mark.parametrize(
+    ("rung", "left_out", "amount", "verdict"),
+    [
+        (difference(0.05, 0.01), difference(-0.05, 0.01), 0.3, "helps as a rung and helps beside all others"),
+        (difference(-0.05, 0.01), difference(-0.01, 0.9), 0.3, "hurts as a rung"),
+        (None, difference(0.05, 0.01), 0.3, "hurts beside all others"),
+        (difference(0.01, 0.9), None, 0.002, "no effect told apart, it had next to nothing to act on"),
+        (difference(0.01, 0.9), None, 0.2, "no effect told apart, though it had something to act on"),
+        (difference(0.01, None), None, 0.2, "not tested"),
+    ],
+)
+def test_a_verdict_says_why_a_technique_does_nothing(rung, left_out, amount, verdict):
+    assert _verdict(rung, left_out, amount) == verdict
+
+
+def test_prompts_are_counted_by_how_often_they_are_solved():
+    runs = [{"points": [{"k": 4, "successes": "0044"}]}, {"points": [{"k": 4, "successes": "1234"}]}]
+    assert _solved(runs) == {"never": 2 / 8, "sometimes": 3 / 8, "always": 3 / 8}
+    assert _solved([{"points": [{"k": 4}]}]) is None
+
+
+def test_the_published_recipe_is_marked():
+    marked = [name for name, method in METHODS.items() if "published recipe" in method.label]
+    assert marked == [f"{LEFT_OUT}overlong-filtering"]
+    settings = METHODS[marked[0]].settings
+    assert settings["soft_overlong_cache"] > 0
+    assert settings["mask_truncated_completions"] is False

@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import overhead, report
-from benchmarks.overhead import Preset, turns
+from benchmarks import memory, overhead, report, report_memory
+from benchmarks.markdown import with_interval
+from benchmarks.overhead import Preset, growth, turns
 from benchmarks.overhead.growth import points
-from benchmarks.overhead.memory import _peak
-from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIRS, SAME_WORK, TRL, Row, make_pairs, make_prompts
+from benchmarks.overhead.memory import peak_memory
+from benchmarks.overhead.rows import FEATURES, LAYOUT, SAME_WORK, TRL, Row, make_pairs, make_prompts
 from benchmarks.playground_runs import OutOfTime
-from tests.tiny import SMALL
+from benchmarks.report_memory import COLUMNS
+from dapo_ext.playground import build_policy
+from tests.tiny import SMALL, policy_dir
 
 
 TINY = {"per_device_train_batch_size": 8, "max_completion_length": 6}
@@ -28,7 +31,7 @@ def test_trainers_that_take_turns_do_the_same_work_to_the_bit(monkeypatch):
     monkeypatch.setattr(turns, "build_row", keep)
     monkeypatch.setattr(turns, "WARM_UP_STEPS", 1)
     seconds = turns.step_seconds(SAME_WORK, LAYOUT | TINY, 0, 2, SMALL, prompts=64)
-    assert {name: len(each) for name, each in seconds.items()} == {"trl": 2, "neutral": 2, "replay": 2}
+    assert {name: len(each) for name, each in seconds.items()} == dict.fromkeys(SAME_WORK, 2)
     assert all(second > 0 for each in seconds.values() for second in each)
     trl, *others = (dict(trainer.model.named_parameters()) for trainer in built.values())
     for other in others:
@@ -51,7 +54,15 @@ def test_features_pairs_and_growth_are_measured_and_shown(tmp_path, monkeypatch)
     monkeypatch.setattr(turns, "WARM_UP_STEPS", 0)
     monkeypatch.setattr(overhead, "FEATURES", {name: FEATURES[name] for name in (TRL, "all")})
     none = {"groups": (), "batches": (), "pools": (), "ranks": ()}
-    preset = Preset(1, 1, 1, {"lengths": (4, 6), **none}, policy=SMALL, layout=TINY)
+    preset = Preset(1, 1, 1, {"lengths": (4, 6), **none}, policy=SMALL, layout=TINY, memory_policy=SMALL)
+    asked = []
+
+    def peaks(rows, layout, seed, policy, prompts=None):
+        asked.append((*rows, layout.get("max_completion_length")))
+        return {name: 100.0 + 10 * number for number, name in enumerate(rows)}
+
+    monkeypatch.setattr(overhead, "peak_memory", peaks)
+    monkeypatch.setattr(growth, "peak_memory", peaks)
     monkeypatch.setitem(overhead.PRESETS, "quick", preset)
     out = str(tmp_path / "overhead.json")
     with pytest.raises(OutOfTime, match="before seed0-same-work"):
@@ -68,7 +79,10 @@ def test_features_pairs_and_growth_are_measured_and_shown(tmp_path, monkeypatch)
     page = report.render([result], tmp_path)
     assert "| all of `DAPOTrainer`'s at once |" in page
     assert "| `PGDPOTrainer`, dynamic pairs |" in page
-    assert "| completion length | 6 |" in page
+    growth_line = next(line for line in page.splitlines() if line.startswith("| completion length | 6 |"))
+    assert growth_line.endswith("| 100 | 110 | +10.0% |")
+    assert asked[-2:] == [(TRL, "dapo", 4), (TRL, "dapo", 6)]
+    assert "Peak memory is of a policy of 0M parameters" in page
     assert (tmp_path / "overhead-quick.png").stat().st_size > 5_000
 
 
@@ -88,9 +102,31 @@ def test_a_ratio_is_of_two_steps_taken_one_after_the_other():
     assert summary["growth"][0]["trl_seconds"] == 2
 
 
-def test_the_peak_of_a_process_is_at_least_what_the_libraries_take(monkeypatch):
-    peak = _peak(PAIRS["pg-dpo"], {**overhead.PAIR_LAYOUT, "per_device_train_batch_size": 2}, 0, SMALL)
-    assert 100 < peak < 100_000  # MiB
+def test_the_peak_of_a_process_holds_the_weights_their_gradients_and_the_optimizers_state():
+    row, layout, prompts = SAME_WORK["replay"], LAYOUT | TINY, 64
+    wide = {**SMALL, "intermediate_size": 65_536}
+    parameters = sum(each.numel() for each in build_policy(0, **wide).parameters())
+    peaks = peak_memory({"replay": row}, layout, 0, wide, prompts)
+    assert 4 * 4 * parameters / 2**20 < peaks["replay"] < 100_000  # MiB; Adam has two states
+
+
+def test_every_round_has_every_row_once_and_none_always_follows_the_same_other():
+    order, turn = [], turns.Turns("abcd")
+    for _ in range(40):
+        order.append(turn.current)
+        turn.pass_on()
+    assert all(sorted(order[i : i + 4]) == list("abcd") for i in range(0, 40, 4))
+    before_b = {order[i - 1] for i in range(1, 40) if order[i] == "b"}
+    assert before_b >= set("acd")
+    assert {order[i] for i in range(0, 40, 4)} == set("abcd")
+    again = turns.Turns("abcd")
+    assert again.current == order[0]  # every rank draws alike
+    again.leave(order[0])
+    assert again.current == order[1]
+    for row in order[1:3]:
+        again.leave(row)
+    again.pass_on()
+    assert again.current == order[3]
 
 
 def test_pools_and_pairs_are_of_any_size():
@@ -104,3 +140,24 @@ def test_each_point_of_growth_changes_one_thing():
     assert [place.axis for place in places].count("completion length") == 2
     assert {len(place.changes) for place in places} <= {0, 1, 2}
     assert [place.ranks for place in places if place.axis == "ranks"] == [1, 2]
+
+
+def test_kinds_of_training_take_turns_and_the_page_has_their_ratio_to_full_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "KINDS", {kind: memory.KINDS[kind] for kind in ("full", "lora")})
+    monkeypatch.setitem(memory.SETTINGS, "max_completion_length", 4)
+    seconds = memory.step_seconds(policy_dir().name, "dapo", 2)
+    assert {kind: len(each) for kind, each in seconds.items()} == {"full": 2, "lora": 2}
+    ratios = memory.over_full({"full": [1.0, 2.0, 4.0], "lora": [1.5, 3.0, 8.0]})
+    assert ratios["lora"]["median"] == 1.5
+    rows = [
+        {"trainer": "dapo", "kind": kind, "trained_parameters": 10, **{f"{name}_mib": 1.0 for name in COLUMNS}}
+        for kind in ("full", "lora")
+    ]
+    result = {
+        "configs": {"policy": {"parameters": 10}},
+        "seeds": [{"rows": rows, "step_seconds": {"dapo": seconds}}],
+        "summary": {"step_time_over_full": {f"dapo/{kind}": ratio for kind, ratio in ratios.items()}},
+    }
+    page = report_memory.body(result, tmp_path)
+    assert "| DAPO, full | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 1 |" in page
+    assert f"| DAPO, LoRA | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | {with_interval(ratios['lora'])} |" in page

@@ -3,16 +3,21 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 
-from benchmarks import passk, pipeline, report
+from benchmarks import passk, pipeline, report, tables
 from benchmarks.counted_reward import CountedReward
+from benchmarks.long_sums import pass_at_of_long_sums
 from benchmarks.method_runs import START
 from benchmarks.passk.summary import summarise
-from benchmarks.pipeline import reward_model
+from benchmarks.pipeline import reward_model, scalar_head
 from benchmarks.worlds import WORLDS
-from tests.campaigns import OddLengths, campaign, small  # noqa: F401 - a fixture
-from tests.tiny import policy_dir
+from dapo_ext.playground import build_policy, build_tokenizer
+from tests.campaigns import OddLengths, campaign, run_here, small  # noqa: F401 - a fixture
+from tests.tiny import SMALL, policy_dir
 
 
 def test_pass_at_k_comes_of_real_runs(small, tmp_path, monkeypatch):  # noqa: F811
@@ -22,7 +27,8 @@ def test_pass_at_k_comes_of_real_runs(small, tmp_path, monkeypatch):  # noqa: F8
     assert result["summary"]["sizes_of_k"] == ["1", "2", "4"]
     assert set(result["summary"]["rows"]) == {START, "grpo"}
     page = report.render([result], tmp_path)
-    assert "| policy | pass@1 | pass@2 | pass@4 |" in page
+    assert page.count("| policy | pass@1 | pass@2 | pass@4 | tokens | entropy |") == 2
+    assert "**The sums of 7 terms and more alone**" in page
     assert (tmp_path / "passk-quick.png").stat().st_size > 10_000
 
 
@@ -55,8 +61,9 @@ def test_choices_that_are_not_there_are_an_error(tmp_path):
 
 
 def record(row, start, seed, *shares):
-    pass_at = dict(zip(("1", "64"), shares, strict=True))
-    return {"spec": {"row": row, "start": start, "seed": seed}, "points": [{"pass_at": pass_at}]}
+    pass_at = {"1": shares[0], "2": sum(shares) / 2, "64": shares[1]}
+    point = {"pass_at": pass_at, "pass_at_long": {k: share / 2 for k, share in pass_at.items()}, "tokens": 100}
+    return {"spec": {"row": row, "start": start, "seed": seed}, "points": [point], "entropy": 0.5}
 
 
 def test_a_policy_that_is_sharper_but_not_wider_is_told_as_such():
@@ -69,10 +76,21 @@ def test_a_policy_that_is_sharper_but_not_wider_is_told_as_such():
     assert summary["grpo"]["over_start"]["1"]["mean"] == pytest.approx(0.30125)
     assert summary["grpo"]["over_start"]["64"]["mean"] == pytest.approx(-0.09875)
     assert summary["grpo"]["over_start"]["1"]["p_holm"] < 0.05
+    assert summary["grpo"]["over_start"]["2"]["p_holm"] is None  # not tested, so that it costs nothing
+    assert summary["grpo"]["over_start"]["2"]["mean"] == pytest.approx(0.10125)
+    assert summary["grpo"]["over_start_long"]["64"]["mean"] == pytest.approx(-0.049375)
     assert "over_grpo" not in summary["grpo"]
     assert summary["dapo"]["over_grpo"]["1"]["mean"] == pytest.approx(0.1)
     reading = passk.page._reading({"rows": summary}, {"grpo": "GRPO", "dapo": "DAPO"})
     assert "- GRPO against the warm start: above at k = 1; below at k = 64" in reading
+    assert "tested at k = 1, 64 alone" in reading
+
+
+def test_long_sums_are_counted_by_terms():
+    prompts = Dataset.from_dict({"prompt": ["1+2=", "1+2+3+4+5+6=", "1+2+3+4+5+6-7=", "1+2+3+4+5+6+7+8+9+0="]})
+    rewards = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    assert pass_at_of_long_sums(prompts, rewards, 10, [1, 2]) == {"1": 0.25, "2": 0.5}
+    assert pass_at_of_long_sums(prompts.select([0]), rewards[:1], 10, [1, 2]) == {}
 
 
 @pytest.fixture
@@ -80,7 +98,7 @@ def few_pairs(monkeypatch):
     monkeypatch.setattr(reward_model, "CountedReward", OddLengths)
     monkeypatch.setattr(pipeline, "PROMPTS_PER_UPDATE", 3)
     monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 8)
-    monkeypatch.setattr(reward_model, "EPOCHS", 8)
+    monkeypatch.setattr(scalar_head, "EPOCHS", 1)
 
 
 class LowLastDigit(CountedReward):
@@ -94,17 +112,57 @@ class LowLastDigit(CountedReward):
 def test_a_reward_model_learns_what_its_pairs_prefer(few_pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(reward_model, "CountedReward", LowLastDigit)
     monkeypatch.setattr(reward_model, "HELD_OUT_PROMPTS", 128)
-    monkeypatch.setattr(reward_model, "EPOCHS", 15)
+    monkeypatch.setattr(reward_model, "PAIRS_PER_UPDATE", 8)
     monkeypatch.setattr(reward_model, "LEARNING_RATE", 1e-2)
-    model = reward_model.train_reward_model(policy_dir().name, WORLDS["playground"], 0, tmp_path, 256)
-    assert model.figures["pairs"] > 30
-    assert model.figures["pair_tokens"] > 256 * 8
-    assert model.figures["reward_model_accuracy"] > 0.75  # of some 50 pairs: chance is .5, with a deviation of .07
-    # A completion's score does not depend on what it is padded with
-    eos = model.tokenizer.eos_token_id
-    alone = model.scores(["1+1="], [[5, 6, eos]])
-    beside = model.scores(["1+1=", "1+1="], [[5, 6, eos], [5, 6, 7, 8, 9, 5, 6, eos]])
-    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
+    world = WORLDS["playground"]
+    _, figures = reward_model.train_reward_model(policy_dir().name, world, 0, tmp_path, 320)
+    assert figures["pairs"] > 60
+    assert figures["pair_tokens"] > 320 * 8
+    assert figures["reward_model_accuracy"] > 0.75  # of some 50 pairs: chance is .5, with a deviation of .07
+    assert "scalar_head_accuracy" not in figures
+
+
+def test_a_score_is_the_log_ratio_of_the_completions_tokens(tmp_path):
+    """Against a plain loop in float64, whatever a row is padded with."""
+    tokenizer = build_tokenizer()
+    policy, start = build_policy(1, **SMALL).eval(), build_policy(0, **SMALL).eval()
+    model = reward_model.RewardModel(policy, start, tokenizer)
+    eos = tokenizer.eos_token_id
+    prompts, completions = ["1+1=", "1+1-2+3="], [[5, 6, eos], [5, 6, 7, 8, 9, 5, 6]]
+    scores = model.scores(prompts, completions)
+    assert model.scores(prompts[:1], completions[:1])[0] == pytest.approx(scores[0], abs=1e-5)
+    for prompt, completion, score in zip(prompts, completions, scores, strict=True):
+        before = tokenizer(prompt)["input_ids"]
+        expected = 0.0
+        for place in range(len(completion)):
+            context = torch.tensor([before + completion[:place]])
+            for sign, each in ((1, policy), (-1, start)):
+                with torch.no_grad():
+                    logits = each(input_ids=context).logits[0, -1].double()
+                expected += sign * logits.log_softmax(-1)[completion[place]].item()
+        assert score == pytest.approx(expected, abs=1e-4)
+    same = reward_model.RewardModel(start, start, tokenizer)
+    assert same.scores(prompts, completions) == [0.0, 0.0]
+
+
+def test_the_longer_run_takes_the_rate_of_the_shorter_one(monkeypatch, tmp_path):
+    preset = replace(pipeline.PRESETS["full"], starts=(0,))
+    best = {"warm-rl": 1e-4, "scratch-rl": 9e-4, "reward-model-rl": 3e-4}
+    seen = []
+
+    def work(spec, start):
+        seen.append(spec)
+        accuracy = float(spec.changes.get("learning_rate") == best.get(spec.row))
+        return {"points": [{"accuracy": accuracy}]}
+
+    monkeypatch.setattr(pipeline, "train", work)
+    monkeypatch.setattr(tables, "run_all", run_here)
+    runs = pipeline._carry_out(preset, campaign(tmp_path))
+    trials = [spec.row for spec in seen if spec.split == "tuning"]
+    assert sorted(set(trials)) == sorted(best)
+    assert runs.configs["scratch-rl-long"]["learning_rate"] == 9e-4
+    assert [record["spec"]["row"] for record in runs.records].count(START) == 1
+    assert set(runs.tuning) == set(best)
 
 
 def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch):  # noqa: F811
@@ -123,8 +181,9 @@ def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch
         (START, 0, True),
         ("warm-rl", 8, True),
         ("scratch-rl", 8, False),
-        ("scratch-rl-long", 24, False),
         ("reward-model-rl", 8, True),
+        (START, 0, True),  # kept from above where there is a store
+        ("scratch-rl-long", 24, False),
     ]
     rows = result["summary"]["rows"]
     assert {name: row["difference"]["against"] for name, row in rows.items()} == {
@@ -134,10 +193,14 @@ def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch
         "reward-model-rl": "warm-rl",
     }
     assert rows["scratch-rl-long"]["steps"] == 24
+    assert [name for name in result["configs"] if name != "reward-model"] == list(pipeline.METHODS)
     assert result["configs"]["scratch-rl-long"]["max_steps"] == 24
     assert result["configs"]["warm-rl"]["max_steps"] == 8
     assert result["configs"]["reward-model"]["learning_rate"] == reward_model.LEARNING_RATE
     page = report.render([result], tmp_path)
-    assert "| warm start, pairs, reward model, GRPO |" in page
+    tokens = rows["reward-model-rl"]["tokens"] + result["summary"]["reward_model"]["pair_tokens"]
+    line = next(line for line in page.splitlines() if line.startswith("| warm start, pairs, reward model, GRPO |"))
+    assert f"| {tokens / 1000:,.0f}k |" in line
     assert "of held-out pairs in the right order" in page
+    assert "of its own in the last epoch" in page
     assert (tmp_path / "pipeline-quick.png").stat().st_size > 10_000

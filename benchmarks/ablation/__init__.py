@@ -12,8 +12,10 @@ quick preset has a larger one, so that its few updates show whether anything is 
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation.overlong import CountedOverlong
 from benchmarks.ablation.rows import LEFT_OUT, METHODS, NAIVE
 from benchmarks.ablation.summary import summarise
+from benchmarks.counted_reward import CountedReward
 from benchmarks.markdown import share
 from benchmarks.method_runs import START, MethodSpec, train_method
 from benchmarks.paired import by_seed
@@ -35,7 +37,14 @@ PRESETS = {
 def train(spec: MethodSpec, start: Path) -> dict[str, Any]:
     """Carry out one run."""
     pool = spec.where.dataset("train", POOL_SIZE, spec.seed)
-    return train_method(None if spec.row == START else METHODS[spec.row], spec, start, pool)
+    overlong: list[CountedOverlong] = []
+
+    def reward(counted: CountedReward) -> CountedOverlong:
+        overlong.append(CountedOverlong(counted, spec.where.max_completion_length))
+        return overlong[0]
+
+    record = train_method(None if spec.row == START else METHODS[spec.row], spec, start, pool, reward)
+    return record | (overlong[0].shares() if overlong else {})
 
 
 def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation.plot import plot_ladder
-from benchmarks.ablation.rows import NAIVE, PREDICTIVE, PUBLISHED, REPRODUCED
+from benchmarks.ablation.rows import PUBLISHED, REPRODUCED
+from benchmarks.ablation.techniques import techniques
 from benchmarks.markdown import p_value, share, table, with_interval
 
 
 LIMITS = (
-    "A policy of 0.3M parameters that answers in some 35 tokens; the published ladder is of 32B parameters and answers "
+    "A policy of 0.3M parameters that answers in some 35 tokens (of 38M and up to 192 tokens in results of the preset "
+    "`gpu`); the published ladder is of 32B parameters and answers "
     "of up to 20,480 tokens, after thousands of updates. Here a repeated step is the only reason to run into the "
     "limit, so filtering and punishment act on one habit that the policy can drop, and nothing is said of long "
     "reasoning that needs its length. Entropy has little time to collapse in a few hundred updates. The order of the "
@@ -33,8 +35,8 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             "What the policies are like: entropy, length and truncated share of what they sample at the end; clipped "
             "share of tokens over the second half of the run.",
             _behaviour(summary, labels),
-            "**Does the setting give each technique something to act on?** In training:",
-            _activity(summary["rows"]),
+            techniques(summary["rows"]),
+            *_at_equal_tokens(summary, labels),
         ]
     )
 
@@ -50,7 +52,8 @@ def _intro(result: Mapping[str, Any]) -> str:
         "completion. Naive GRPO is TRL's trainer. Differences are at equal updates, paired by warm start and seed: "
         "each rung against the one below it, a row that leaves something out against DAPO (the rung with dynamic "
         "sampling). `p (Holm)` is of the paired t-test, corrected for all of them. Published: AIME 2024 avg@32 of "
-        "Qwen2.5-32B, by the paper and, in brackets, by an independent reproduction; only the order can be compared."
+        "Qwen2.5-32B, by the paper and, in brackets, by an independent reproduction; only the order can be compared. "
+        "The best published run has the soft punishment without the filter, as in the row marked so."
     )
 
 
@@ -82,6 +85,7 @@ def _published(name: str) -> str:
 
 
 def _behaviour(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    solved = all(row["solved"] for row in summary["rows"].values())
     lines = [
         [
             labels[name],
@@ -89,30 +93,33 @@ def _behaviour(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
             f"{row['length']:.1f}",
             f"{row['truncated']:.1%}",
             *_clipped(row),
+            *([" / ".join(f"{each:.0%}" for each in row["solved"].values())] if solved else []),
         ]
         for name, row in summary["rows"].items()
     ]
-    return table(["row", "entropy", "length", "truncated", "clipped below", "clipped above"], lines)
+    header = ["row", "entropy", "length", "truncated", "clipped below", "clipped above"]
+    if solved:
+        header.append("prompts solved by none / some / all samples")
+    return table(header, lines)
 
 
 def _clipped(row: Mapping[str, Any]) -> list[str]:
     return [share(row["clip"].get(side)) for side in ("low", "high")]
 
 
-def _activity(rows: Mapping[str, Any]) -> str:
-    """One line per technique, read in the row that does not have it yet, where there is one in the table."""
-    naive, lines = rows[NAIVE], []
-    lines.append(["overlong filtering", "completions cut off, naive GRPO", share(naive["truncated_in_training"])])
-    lines.append(["clip-higher", "tokens clipped below, above, naive GRPO", ", ".join(_clipped(naive))])
-    punished = [row["punishment"] for row in rows.values() if row["punishment"] is not None]
-    if punished:
-        what = "mean punishment, first row that has it"
-        lines.append(["soft overlong punishment", what, f"{punished[0]:.3f}"])
-    spread = f"{naive['length_spread']:.2f}"
-    lines.append(["token-level loss", "sd of the lengths over their mean, naive GRPO", spread])
-    lines.append(["dynamic sampling", "groups with equal rewards, naive GRPO", f"{naive['dead_groups']:.1%}"])
-    if PREDICTIVE in rows and "dynamic-sampling" in rows:
-        dead = (rows[name]["dead_groups"] for name in ("dynamic-sampling", PREDICTIVE))
-        what = "groups generated that have equal rewards, without it and with it"
-        lines.append(["predictive selection", what, ", ".join(map(share, dead))])
-    return table(["technique", "what it acts on", "how much of it there was"], lines)
+def _at_equal_tokens(summary: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """The rungs that change how much is generated for an update, where all have generated as much."""
+    lines = []
+    for name, row in summary["rows"].items():
+        if "difference_at_tokens" in row:
+            difference = row["difference_at_tokens"]
+            p = p_value(difference["p_holm"])
+            against = labels[difference["against"]]
+            lines.append(f"- {labels[name]}, against {against}: {with_interval(difference, '+')}, p (Holm) {p}")
+    if not lines:
+        return []
+    tokens = f"{summary['equal_tokens'] / 1000:,.0f}k"
+    return [
+        "An update costs the last two rungs another number of completions than the others. At equal tokens, "
+        f"after the generation that brings a run to {tokens}:\n\n" + "\n".join(lines)
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ablation.rows import compared_with
+from benchmarks.ablation.rows import PREDICTIVE, WHOLE, compared_with
 from benchmarks.algorithm_summary import at_budget, describe, describe_start, token_budget
 from benchmarks.method_runs import START
 from benchmarks.paired import Record, by_row, differences
@@ -24,20 +24,29 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
         `dict`: as [`~benchmarks.algorithm_summary.summarise`], where a row's `difference` is at the end of the runs,
-        against the rung below it (or the whole, where something was left out of it), and with `activity` beside: what
-        there was in training for each technique to act on.
+        against the rung below it (or the whole, where something was left out of it), `difference_at_tokens` of the last
+        two rungs the same at equal tokens, and beside it what there was in training for each technique to act on and
+        which share of the prompts was never, sometimes and always solved at the end, where that was recorded.
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
+    at_tokens = {
+        name: {run: at_budget(record["points"])["accuracy"] for run, record in runs.items()}
+        for name, runs in rows.items()
+    }
     table = {}
     for name, runs in rows.items():
-        accuracies = [at_budget(record["points"])["accuracy"] for record in runs.values()]
-        table[name] = {**describe(list(runs.values()), accuracies), **_activity(list(runs.values()))}
+        made = list(runs.values())
+        table[name] = {**describe(made, list(at_tokens[name].values())), **_activity(made), "solved": _solved(made)}
     at_end = {
         name: {run: record["points"][-1]["accuracy"] for run, record in runs.items()} for name, runs in rows.items()
     }
-    for name, difference in differences(at_end, compared_with(list(rows))).items():
+    against = compared_with(list(rows))
+    for name, difference in differences(at_end, against).items():
         table[name]["difference"] = difference
+    spending = {name: against[name] for name in (WHOLE, PREDICTIVE) if name in against}
+    for name, difference in differences(at_tokens, spending).items():
+        table[name]["difference_at_tokens"] = difference
     return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
 
 
@@ -49,7 +58,20 @@ def _activity(runs: Sequence[Record]) -> dict[str, float | None]:
         "entropy_in_training": _logged(runs, "entropy"),
         "length_spread": float(np.mean([record["length_spread"] for record in runs])),
         "dead_groups": float(np.mean([_dead(record["points"][-1]) for record in runs])),
+        "overlong": float(np.mean([record["overlong"] for record in runs])),
+        "ended_overlong": float(np.mean([record["ended_overlong"] for record in runs])),
     }
+
+
+def _solved(runs: Sequence[Record]) -> dict[str, float] | None:
+    """Shares of the held-out prompts by how many of their samples are right; `None` where it was not recorded."""
+    ends = [record["points"][-1] for record in runs]
+    if not all("successes" in point for point in ends):
+        return None
+    right = np.array([[int(digit) for digit in point["successes"]] for point in ends])  # (runs, prompts)
+    samples = np.array([[point["k"]] for point in ends])
+    never, always = (right == 0).mean(), (right == samples).mean()
+    return {"never": float(never), "sometimes": float(1 - never - always), "always": float(always)}
 
 
 def _logged(runs: Sequence[Record], name: str) -> float | None:

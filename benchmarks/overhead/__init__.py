@@ -4,8 +4,10 @@ Step time and peak memory of the trainers against TRL's, at neutral settings and
 `neutral` is `DAPOTrainer` with dynamic sampling and punishment off; `replay` has dynamic sampling on with rewards that
 make every group informative, so that nothing is refilled and all that is left is the bookkeeping. Both train on the
 completions TRL's trainer trains on, to the bit. With a feature on, the learning rate is 0, so that all rows do the same
-amount of work whatever the feature would have them learn. Trainers take turns step by step. What has been
-measured is kept beside the result, part by part, so that an interrupted measurement goes on where it was.
+amount of work whatever the feature would have them learn. Trainers take turns step by step; TRL's takes part twice,
+which shows what the ratio of equal trainers looks like. Peak memory is measured in processes of their own, with a
+policy that weighs more than the libraries. What has been measured is kept beside the result, part by part, so that an
+interrupted measurement goes on where it was.
 """
 
 import statistics
@@ -18,13 +20,13 @@ from typing import Any
 import numpy as np
 import transformers
 
-from benchmarks.overhead.growth import measure, points
+from benchmarks.overhead.growth import measure, measure_memory, points
 from benchmarks.overhead.memory import peak_memory
 from benchmarks.overhead.parts import Parts
 from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row
 from benchmarks.overhead.turns import step_seconds
 from benchmarks.results import interval, write_result
-from benchmarks.worlds import LARGE_POLICY, ON_GPU
+from benchmarks.worlds import LARGE_POLICY, MEDIUM_POLICY, ON_GPU
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Preset:
     feature_steps: int
     growth_steps: int = 0  # none: growth is not measured
     growth: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    memory: bool = False
+    memory_policy: Mapping[str, int] | None = None  # none: memory is not measured
     policy: Mapping[str, int] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)  # changes to it
 
@@ -53,14 +55,14 @@ PRESETS = {
             "pools": (2048, 131_072, 1_048_576),
             "ranks": (1, 2),
         },
-        memory=True,
+        memory_policy=MEDIUM_POLICY,
     ),
     "gpu": Preset(
         8,
         6,
         4,
         {"lengths": (128, 256, 512), "groups": (4, 8, 16), "batches": (16, 32, 64), "pools": (1_048_576,), "ranks": ()},
-        memory=True,
+        memory_policy=LARGE_POLICY,
         policy=LARGE_POLICY,
         layout={**ON_GPU, "max_completion_length": 128, "generation_kwargs": {"min_new_tokens": 128}},
     ),
@@ -103,12 +105,23 @@ def _measure_seed(preset: Preset, seed: int, parts: Parts) -> dict[str, Any]:
     for point in points(**preset.growth) if preset.growth_steps else []:
         work = partial(measure, point, layout | STILL, seed, preset.growth_steps, policy)
         entry["growth"].append(parts.measure(f"seed{seed}-{point.name}", work))
-    if preset.memory:
-        rows = SAME_WORK | FEATURES
-        entry["memory"] = parts.measure(f"seed{seed}-memory", partial(peak_memory, rows, layout, seed, policy))
-        work = partial(peak_memory, PAIRS, pair_layout, seed, policy)
-        entry["pair_memory"] = parts.measure(f"seed{seed}-pair-memory", work)
+    if preset.memory_policy is not None:
+        _measure_memory(preset, seed, parts, entry, layout, pair_layout)
     return entry
+
+
+def _measure_memory(preset: Preset, seed: int, parts: Parts, entry: dict[str, Any], layout, pair_layout) -> None:
+    """Add peak memory to what was measured: of every row, and of the places of growth that are of one process."""
+    policy = dict(preset.memory_policy)
+    for name, row in (SAME_WORK | FEATURES).items():  # parts of their own, so that short calls get somewhere
+        work = partial(peak_memory, {name: row}, layout, seed, policy)
+        entry.setdefault("memory", {}).update(parts.measure(f"seed{seed}-memory-{name}", work))
+    work = partial(peak_memory, PAIRS, pair_layout, seed, policy)
+    entry["pair_memory"] = parts.measure(f"seed{seed}-pair-memory", work)
+    for point, place in zip(points(**preset.growth), entry["growth"], strict=False):
+        if point.ranks == 1:
+            work = partial(measure_memory, point, layout, seed, policy)
+            place["memory"] = parts.measure(f"seed{seed}-memory-{point.name}", work)
 
 
 def _of_pairs(layout: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +139,17 @@ def summarise(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "value": places[0]["value"],
             "trl_seconds": statistics.median(second for place in places for second in place["step_seconds"][TRL]),
             **_ratios([place["step_seconds"] for place in places]),
+            **_memory([place["memory"] for place in places if "memory" in place]),
         }
         for places in zip(*(entry["growth"] for entry in entries), strict=True)
     ]
     return summary
+
+
+def _memory(peaks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Medians over seeds in MiB; empty where none was measured."""
+    names = peaks[0] if peaks else ()
+    return {f"{name}_peak_mib": statistics.median(peak[name] for peak in peaks) for name in names}
 
 
 def _ratios(measured: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:

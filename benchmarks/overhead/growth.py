@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overhead.rows import FEATURES, PROMPTS, SAME_WORK, TRL
+from benchmarks.overhead.memory import peak_memory
+from benchmarks.overhead.rows import FEATURES, PROMPTS, SAME_WORK, TRL, Row
 from benchmarks.overhead.turns import step_seconds
 
 
@@ -59,9 +60,17 @@ def measure(point: Point, layout: Mapping[str, Any], seed: int, steps: int, poli
     if point.ranks > 1:
         seconds = _over_ranks(point.ranks, layout, seed, steps, policy)
     else:
-        rows = SELECTING if point.axis.startswith("prompts") else DYNAMIC
-        seconds = step_seconds(rows, layout, seed, steps, policy, point.prompts)
+        seconds = step_seconds(_rows(point), layout, seed, steps, policy, point.prompts)
     return {"axis": point.axis, "value": point.value, "step_seconds": seconds}
+
+
+def measure_memory(point: Point, layout: Mapping[str, Any], seed: int, policy=None) -> dict[str, float]:
+    """Peak memory of both at a point with one rank, see [`~benchmarks.overhead.memory.peak_memory`]."""
+    return peak_memory(_rows(point), {**layout, **point.changes}, seed, policy, point.prompts)
+
+
+def _rows(point: Point) -> dict[str, Row]:
+    return SELECTING if point.axis.startswith("prompts") else DYNAMIC
 
 
 def _over_ranks(ranks: int, layout: Mapping[str, Any], seed: int, steps: int, policy) -> dict[str, list[float]]:

@@ -8,17 +8,28 @@ from typing import Any
 from benchmarks.markdown import table, with_interval
 from benchmarks.overhead.plot import plot_growth
 from benchmarks.overhead.rows import FEATURES, PAIRS, SAME_WORK, Row
+from dapo_ext.playground import build_policy
 
 
 LIMITS = (
     "A policy of 0.3M parameters makes a step of milliseconds, so bookkeeping weighs more here than beside a model "
-    "whose step takes seconds; memory is that of a process in which the libraries weigh more than the model. vLLM and "
-    "more than two processes are not measured. What refilling itself costs is not overhead but generation, and depends "
-    "on the prompts."
+    "whose step takes seconds; the policy of results of the preset `gpu` has 38M. Memory is of larger policies, of 24M "
+    "parameters on a CPU, where a process's largest size depends on its allocator too and differs from run to run (the "
+    "two rows of TRL show by how much). vLLM, more than two processes and the memory of several ranks are not "
+    "measured. What refilling itself costs is not overhead but generation, and depends on the prompts."
 )
 SAME_WORK_INTRO = (
     "Seconds per optimizer step, generation included, of trainers that train on the same completions to the bit. "
     "The trainers take turns; a ratio is formed within each of {steps} steps, and its median is shown."
+)
+NOISE_INTRO = (
+    "TRL's trainer takes part twice, and the order is drawn anew for every turn: what its second row differs from 1 is "
+    "what equal trainers differ by."
+)
+MEMORY_INTRO = (
+    "Peak memory is of a policy of {million:.0f}M parameters at steps of one micro-batch, each trainer in a process of "
+    "its own: what the GPU held, "
+    "or on a CPU what the process held beyond what it had before the policy was built."
 )
 FEATURES_INTRO = (
     "With one feature on, at a learning rate of 0, so that every row generates and trains on completions of the same "
@@ -31,7 +42,10 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
     """Tables of the step times and of memory, and the picture of their growth."""
     entries, summary = result["seeds"], result["summary"]
     memory = [entry["memory"] for entry in entries if "memory" in entry]
-    parts = _times(entries, "step_seconds", summary, SAME_WORK, SAME_WORK_INTRO, memory)
+    intro = " ".join([SAME_WORK_INTRO, *([NOISE_INTRO] if "again_over_trl" in summary else [])])
+    parts = _times(entries, "step_seconds", summary, SAME_WORK, intro, memory)
+    if memory:
+        parts.append(MEMORY_INTRO.format(million=_parameters(summary["sizes"]["memory_policy"]) / 1e6))
     if "features" in summary:
         parts += _times(entries, "feature_seconds", summary["features"], FEATURES, FEATURES_INTRO, memory)
         pair_memory = [entry["pair_memory"] for entry in entries if "pair_memory" in entry]
@@ -63,8 +77,28 @@ def _times(entries, seconds: str, summary, rows_of: Mapping[str, Row], intro: st
 
 
 def _growth(growth: Sequence[Mapping[str, Any]]) -> str:
+    has_memory = any("trl_peak_mib" in place for place in growth)
+    header = ["what is changed", "to", "TRL's median seconds", "ratio to TRL"]
+    header += ["TRL's peak, MiB", "`DAPOTrainer`'s peak, MiB", "beyond TRL's"] if has_memory else []
     rows = [
-        [place["axis"], f"{place['value']:,}", f"{place['trl_seconds']:.3f}", with_interval(place["dapo_over_trl"])]
+        [
+            place["axis"],
+            f"{place['value']:,}",
+            f"{place['trl_seconds']:.3f}",
+            with_interval(place["dapo_over_trl"]),
+            *(_peaks(place) if has_memory else []),
+        ]
         for place in growth
     ]
-    return table(["what is changed", "to", "TRL's median seconds", "ratio to TRL"], rows)
+    return table(header, rows)
+
+
+def _peaks(place: Mapping[str, Any]) -> list[str]:
+    if "trl_peak_mib" not in place:
+        return ["-", "-", "-"]
+    trl, dapo = place["trl_peak_mib"], place["dapo_peak_mib"]
+    return [f"{trl:,.0f}", f"{dapo:,.0f}", f"{dapo / trl - 1:+.1%}"]
+
+
+def _parameters(policy: Mapping[str, int]) -> int:
+    return sum(each.numel() for each in build_policy(0, **policy).parameters())

@@ -88,6 +88,7 @@ def _dapo(label: str, **settings: Any) -> Row:
 GRPO_ROW = Row("TRL's `GRPOTrainer`", GRPOTrainer, GRPOConfig, {})
 SAME_WORK = {
     TRL: GRPO_ROW,
+    "again": Row("TRL's `GRPOTrainer` once more: the noise floor", GRPOTrainer, GRPOConfig, {}),
     "neutral": _dapo("`DAPOTrainer`, dynamic sampling and punishment off", **NEUTRAL),
     "replay": _dapo("`DAPOTrainer`, dynamic sampling on, nothing to refill", **SAMPLING),
 }

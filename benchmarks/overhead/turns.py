@@ -1,14 +1,17 @@
 """
 Trainers that take turns step by step in one process, each with a random state of its own.
 
-A machine whose speed drifts slows all of them alike, and each sees the random numbers it would see alone.
+A machine whose speed drifts slows all of them alike, and each sees the random numbers it would see alone. Their order
+is drawn anew for every round, so that none always runs on the caches the same other one left.
 """
 
+import random
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +24,38 @@ from dapo_ext.playground import build_policy, build_tokenizer
 WARM_UP_STEPS = 4  # not timed: the first generations of a process pay for allocations
 
 
+class Turns:
+    """Whose turn it is: everybody's once a round, in an order that every rank draws alike."""
+
+    def __init__(self, rows: Iterable[str]):
+        self._rows, self._generator = list(rows), random.Random(0)
+        self._round: list[str] = []
+        self._fill()
+
+    @property
+    def current(self) -> str:
+        return self._round[0]
+
+    def pass_on(self) -> None:
+        self._round.pop(0)
+        self._fill()
+
+    def leave(self, row: str) -> None:
+        """This row has no more turns."""
+        self._rows.remove(row)
+        self._round = [other for other in self._round if other != row]
+        self._fill()
+
+    def _fill(self) -> None:
+        if not self._round:
+            self._round = self._generator.sample(self._rows, len(self._rows))
+
+
 class _TakingTurns(TrainerCallback):
     """Lets one trainer make a step while the others wait, and times it; the random state goes with the trainer."""
 
-    def __init__(self, baton: threading.Condition, turns: list[str], row: str):
-        self.baton, self.turns, self.row = baton, turns, row  # `turns[0]` is whose turn it is
+    def __init__(self, baton: threading.Condition, turns: Turns, row: str):
+        self.baton, self.turns, self.row = baton, turns, row
         self.random_state: Any = None
         self.seconds: list[float] = []
 
@@ -36,7 +66,7 @@ class _TakingTurns(TrainerCallback):
         self.seconds.append(_now() - self._started)
         if state.global_step < state.max_steps:
             self.random_state = _random_state()
-            self.turns.append(self.turns.pop(0))
+            self.turns.pass_on()
             self.baton.notify_all()
             self.baton.release()
             self.take()
@@ -44,13 +74,13 @@ class _TakingTurns(TrainerCallback):
     def take(self) -> None:
         """Wait for one's turn."""
         self.baton.acquire()
-        self.baton.wait_for(lambda: self.turns[0] == self.row)
+        self.baton.wait_for(lambda: self.turns.current == self.row)
         _set_random_state(self.random_state)
         self._started = _now()
 
     def leave(self) -> None:
         """Give up one's turns for good."""
-        self.turns.remove(self.row)
+        self.turns.leave(self.row)
         self.baton.notify_all()
         self.baton.release()
 
@@ -78,19 +108,27 @@ def step_seconds(
         prompts (`int`, *optional*):
             Size of the dataset.
     """
-    baton, turns = threading.Condition(), list(rows)
-    clocks = {name: _TakingTurns(baton, turns, name) for name in rows}
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(len(rows)) as threads:
-        settings = {"seed": seed, "max_steps": steps + WARM_UP_STEPS, **layout}
-        # Built one after the other, since the host seeds the generators, and since ranks have to agree on the order
-        trainers = {
-            name: _build(row, f"{directory}/{name}", settings, clocks[name], policy, prompts)
+    settings = {"seed": seed, "max_steps": steps + WARM_UP_STEPS, **layout}
+    with tempfile.TemporaryDirectory() as directory:
+        builders = {
+            name: partial(build_row, row, f"{directory}/{name}", settings, policy, prompts)
             for name, row in rows.items()
         }
+        seconds = take_turns(builders)
+    return {name: each[WARM_UP_STEPS:] for name, each in seconds.items()}
+
+
+def take_turns(builders: Mapping[str, Callable[[list], Any]]) -> dict[str, list[float]]:
+    """Wall seconds of each optimizer step of trainers, built by passing a list of callbacks, that take turns."""
+    baton, turns = threading.Condition(), Turns(builders)
+    clocks = {name: _TakingTurns(baton, turns, name) for name in builders}
+    with ThreadPoolExecutor(len(builders)) as threads:
+        # Built one after the other, since the host seeds the generators, and since ranks have to agree on the order
+        trainers = {name: _build(builder, clocks[name]) for name, builder in builders.items()}
         futures = [threads.submit(_train, trainer, clocks[name]) for name, trainer in trainers.items()]
         for future in futures:
             future.result()
-    return {name: clock.seconds[WARM_UP_STEPS:] for name, clock in clocks.items()}
+    return {name: clock.seconds for name, clock in clocks.items()}
 
 
 def build_row(row: Row, directory: str, settings: Mapping[str, Any], policy, prompts: int, callbacks: list):
@@ -114,8 +152,8 @@ def _reference(row: Row, settings: Mapping[str, Any], policy) -> dict[str, Any]:
     return {"ref_model": build_policy(settings["seed"], **(policy or {}))} if row.is_offline else {}
 
 
-def _build(row, directory, settings, clock: _TakingTurns, policy, prompts: int):
-    trainer = build_row(row, directory, settings, policy, prompts, [clock])
+def _build(builder: Callable[[list], Any], clock: _TakingTurns):
+    trainer = builder([clock])
     clock.random_state = _random_state()
     return trainer
 

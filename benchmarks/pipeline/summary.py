@@ -39,5 +39,6 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     judged = list(rows.get(WITH_REWARD_MODEL, {}).values())
     if judged:
         names = ("pairs", "pair_tokens", "reward_model_accuracy")
+        names += ("scalar_head_accuracy", "scalar_head_training_accuracy")
         summary["reward_model"] = {name: float(np.mean([record[name] for record in judged])) for name in names}
     return summary
