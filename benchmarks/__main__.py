@@ -75,7 +75,7 @@ def main() -> int:
         importlib.import_module("benchmarks.report").run(**arguments)
         return 0
     if arguments.pop("dry_run"):
-        importlib.import_module("benchmarks.dry_run").dry_run(name, arguments["preset"])
+        importlib.import_module("benchmarks.harness.dry_run").dry_run(name, arguments["preset"])
         return 0
     return measure(name, **arguments)
 
@@ -84,8 +84,8 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
     """Run one benchmark; what is asked for is loaded alone, since torch and TRL take seconds."""
     out = out or f"runs/benchmarks/{name}-{preset}.json"
     module = importlib.import_module(f"benchmarks.{name}")
-    from benchmarks.playground_runs import OutOfTime
-    from benchmarks.tables import Campaign
+    from benchmarks.harness.playground_runs import OutOfTime
+    from benchmarks.harness.tables import Campaign
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from benchmarks.results import write_result
+from benchmarks.harness.results import write_result
 from dapo_ext import Evaluation, evaluate
 
 

@@ -20,9 +20,9 @@ import torch
 from transformers import PrinterCallback
 from trl import get_peft_config, get_quantization_config
 
+from benchmarks.harness.results import interval, write_result
+from benchmarks.harness.worlds import MEDIUM_POLICY
 from benchmarks.overhead.turns import take_turns
-from benchmarks.results import interval, write_result
-from benchmarks.worlds import MEDIUM_POLICY
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.playground import correctness_reward, make_dataset
 from dapo_ext.playground.policy import build_policy, build_tokenizer

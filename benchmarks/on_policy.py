@@ -10,10 +10,10 @@ never acts, and neither does `pg_beta`, so that learning rates alone are chosen,
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithm_rows import ON_POLICY_METHODS
 from benchmarks.algorithms import GPU_RATES, RATES, finish
-from benchmarks.method_runs import START, MethodSpec, train_method
-from benchmarks.tables import Campaign, Preset, planned_configs, run_table
+from benchmarks.algorithms.rows import ON_POLICY_METHODS
+from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.tables import Campaign, Preset, planned_configs, run_table
 
 
 ALL = tuple(ON_POLICY_METHODS)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_algorithms, report_kills, report_memory, report_rollouts, report_selection
 from benchmarks.ablation import page as ablation_page
+from benchmarks.algorithms import page as algorithms_page
 from benchmarks.overhead import page as overhead_page
+from benchmarks.page import kills, memory, selection
+from benchmarks.page.ratio_family import plot_ratio_family
 from benchmarks.passk import page as passk_page
 from benchmarks.pipeline import page as pipeline_page
-from benchmarks.ratio_family import plot_ratio_family
+from benchmarks.rollouts import page as rollouts_page
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,26 @@ SECTIONS = {
     ),
     "algorithms": Section(
         "Which algorithm",
-        report_algorithms.body,
-        report_algorithms.LIMITS,
+        algorithms_page.body,
+        algorithms_page.LIMITS,
         "python -m benchmarks algorithms --preset full --seeds 3 --jobs 2 --out benchmarks/results/algorithms.json",
     ),
     "on_policy": Section(
         "Which algorithm, on-policy",
-        report_algorithms.body,
-        report_algorithms.ON_POLICY_LIMITS,
+        algorithms_page.body,
+        algorithms_page.ON_POLICY_LIMITS,
         "python -m benchmarks on_policy --preset full --seeds 3 --jobs 2 --out benchmarks/results/on_policy.json",
     ),
     "rollouts": Section(
         "What filling a batch costs",
-        report_rollouts.body,
-        report_rollouts.LIMITS,
+        rollouts_page.body,
+        rollouts_page.LIMITS,
         "python -m benchmarks rollouts --preset full --seeds 3 --jobs 2 --out benchmarks/results/rollouts.json",
     ),
     "selection_simulation": Section(
         "Prompt selection, simulated",
-        report_selection.body,
-        report_selection.LIMITS,
+        selection.body,
+        selection.LIMITS,
         "python -m benchmarks.selection_simulation --preset full --out benchmarks/results/selection_simulation.json",
     ),
     "passk": Section(
@@ -88,14 +90,14 @@ SECTIONS = {
     ),
     "memory": Section(
         "Memory of full, LoRA and 4-bit training",
-        report_memory.body,
-        report_memory.LIMITS,
+        memory.body,
+        memory.LIMITS,
         "python -m benchmarks memory --preset full --out benchmarks/results/memory.json",
     ),
     "kill_and_resume": Section(
         "Killed and resumed",
-        report_kills.body,
-        report_kills.LIMITS,
+        kills.body,
+        kills.LIMITS,
         "make test-long",
     ),
 }

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import interval, write_result
+from benchmarks.harness.results import interval, write_result
 from dapo_ext.prompt_selection import PromptSelector, SelectionSettings
 from dapo_ext.sampling.refill import AcceptRate, refill_size
 from dapo_ext.sampling.sampler_setup import CARRIED_MARGIN

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from benchmarks import method_runs, tables
-from benchmarks.counted_reward import CountedReward
-from benchmarks.methods import Method
-from benchmarks.tables import Campaign
+from benchmarks.harness import method_runs, tables
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.methods import Method
+from benchmarks.harness.tables import Campaign
 from tests.tiny import policy_dir
 
 
@@ -24,7 +24,7 @@ class OddLengths(CountedReward):
 
 
 def run_here(specs, work, store, warm_starts, jobs, deadline=None):
-    """[`~benchmarks.playground_runs.run_all`] without processes, store and warm starts."""
+    """[`~benchmarks.harness.playground_runs.run_all`] without processes, store and warm starts."""
     records = ({"spec": dataclasses.asdict(spec), **work(spec, policy_dir().name)} for spec in specs)
     return [json.loads(json.dumps(record)) for record in records]
 

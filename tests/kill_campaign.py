@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import write_result
+from benchmarks.harness.results import write_result
 from dapo_ext.resume.checkpoint_choice import checkpoints_of
 from dapo_ext.resume.checkpoint_manifest import find_damage
 from tests.kill_server import PhaseFile

@@ -20,9 +20,9 @@ from benchmarks.ablation.rows import (
 )
 from benchmarks.ablation.summary import _solved
 from benchmarks.ablation.techniques import _verdict
-from benchmarks.counted_reward import CountedReward
-from benchmarks.markdown import with_interval
-from benchmarks.worlds import WORLDS
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.worlds import WORLDS
+from benchmarks.page.markdown import with_interval
 from dapo_ext.playground.task import EOS_TOKEN_ID
 from tests.campaigns import campaign, small  # noqa: F401 - a fixture
 

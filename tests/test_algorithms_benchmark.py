@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import algorithms, on_policy, report, tables
-from benchmarks.algorithm_rows import METHODS, ON_POLICY_METHODS
-from benchmarks.algorithm_summary import at_budget, summarise
+from benchmarks import algorithms, on_policy, report
 from benchmarks.algorithms import train
-from benchmarks.comparisons import holm, paired_p_value
-from benchmarks.method_runs import START, MethodSpec, clip_shares, mean_entropy, train_method
-from benchmarks.tables import Campaign
+from benchmarks.algorithms.rows import METHODS, ON_POLICY_METHODS
+from benchmarks.algorithms.summary import at_budget, summarise
+from benchmarks.harness import tables
+from benchmarks.harness.method_runs import START, MethodSpec, clip_shares, mean_entropy, train_method
+from benchmarks.harness.tables import Campaign
+from benchmarks.page.comparisons import holm, paired_p_value
 from dapo_ext import evaluate
 from dapo_ext.playground import make_dataset
 from tests.campaigns import campaign, small  # noqa: F401 - a fixture

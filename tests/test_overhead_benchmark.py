@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import memory, overhead, report, report_memory
-from benchmarks.markdown import with_interval
+from benchmarks import memory, overhead, report
+from benchmarks.harness.playground_runs import OutOfTime
 from benchmarks.overhead import Preset, growth, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import peak_memory
 from benchmarks.overhead.rows import FEATURES, LAYOUT, SAME_WORK, TRL, Row, make_pairs, make_prompts
-from benchmarks.playground_runs import OutOfTime
-from benchmarks.report_memory import COLUMNS
+from benchmarks.page import memory as memory_page
+from benchmarks.page.markdown import with_interval
+from benchmarks.page.memory import COLUMNS
 from dapo_ext.playground import build_policy
 from tests.tiny import SMALL, policy_dir
 
@@ -158,6 +159,6 @@ def test_kinds_of_training_take_turns_and_the_page_has_their_ratio_to_full_train
         "seeds": [{"rows": rows, "step_seconds": {"dapo": seconds}}],
         "summary": {"step_time_over_full": {f"dapo/{kind}": ratio for kind, ratio in ratios.items()}},
     }
-    page = report_memory.body(result, tmp_path)
+    page = memory_page.body(result, tmp_path)
     assert "| DAPO, full | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 1 |" in page
     assert f"| DAPO, LoRA | 10 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | {with_interval(ratios['lora'])} |" in page

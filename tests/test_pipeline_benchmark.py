@@ -8,13 +8,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from benchmarks import passk, pipeline, report, tables
-from benchmarks.counted_reward import CountedReward
-from benchmarks.long_sums import pass_at_of_long_sums
-from benchmarks.method_runs import START
+from benchmarks import passk, pipeline, report
+from benchmarks.harness import tables
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.long_sums import pass_at_of_long_sums
+from benchmarks.harness.method_runs import START
+from benchmarks.harness.worlds import WORLDS
 from benchmarks.passk.summary import summarise
 from benchmarks.pipeline import reward_model, scalar_head
-from benchmarks.worlds import WORLDS
 from dapo_ext.playground import build_policy, build_tokenizer
 from tests.campaigns import OddLengths, campaign, run_here, small  # noqa: F401 - a fixture
 from tests.tiny import SMALL, policy_dir

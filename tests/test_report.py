@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
-from benchmarks.markdown import with_interval
+from benchmarks.page.markdown import with_interval
 
 
 BENCHMARKS = Path(report.__file__).parent

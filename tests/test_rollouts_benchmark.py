@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from benchmarks import report, rollouts
-from benchmarks.playground_runs import RunSpec
-from benchmarks.pools import SIZE, train_prompts
+from benchmarks.harness.playground_runs import RunSpec
+from benchmarks.harness.pools import SIZE, train_prompts
 from benchmarks.rollouts import PRESETS, first_reaching, measure, specs, summarise, train
 from dapo_ext.playground import make_dataset
 from tests.tiny import policy_dir

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, algorithms, dry_run, on_policy, passk, pipeline, playground_runs, tables
+from benchmarks import ablation, algorithms, on_policy, passk, pipeline
 from benchmarks.__main__ import MEASURED, WITHOUT_GPU_PRESET
-from benchmarks.algorithm_rows import METHODS, ON_POLICY_METHODS
-from benchmarks.comparisons import holm, paired_p_value
-from benchmarks.paired import differences, of_their_start
-from benchmarks.playground_runs import OutOfTime, RunSpec, run_all
-from benchmarks.results import commit_here, write_result
-from benchmarks.tables import Campaign, reported_specs, run_table, start_specs, trial_specs
-from benchmarks.trials import TUNING_SEED, choose, combinations, wider_rates
-from benchmarks.worlds import WORLDS
+from benchmarks.algorithms.rows import METHODS, ON_POLICY_METHODS
+from benchmarks.harness import dry_run, playground_runs, tables
+from benchmarks.harness.playground_runs import OutOfTime, RunSpec, run_all
+from benchmarks.harness.results import commit_here, write_result
+from benchmarks.harness.tables import Campaign, reported_specs, run_table, start_specs, trial_specs
+from benchmarks.harness.trials import TUNING_SEED, choose, combinations, wider_rates
+from benchmarks.harness.worlds import WORLDS
+from benchmarks.page.comparisons import holm, paired_p_value
+from benchmarks.page.paired import differences, of_their_start
 from dapo_ext.playground import make_dataset
 from tests.tiny import SMALL
 

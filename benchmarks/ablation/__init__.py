@@ -15,12 +15,12 @@ from typing import Any
 from benchmarks.ablation.overlong import CountedOverlong
 from benchmarks.ablation.rows import LEFT_OUT, METHODS, NAIVE
 from benchmarks.ablation.summary import summarise
-from benchmarks.counted_reward import CountedReward
-from benchmarks.markdown import share
-from benchmarks.method_runs import START, MethodSpec, train_method
-from benchmarks.paired import by_seed
-from benchmarks.results import write_result
-from benchmarks.tables import Campaign, Preset, planned_configs, run_table
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.results import write_result
+from benchmarks.harness.tables import Campaign, Preset, planned_configs, run_table
+from benchmarks.page.markdown import share
+from benchmarks.page.paired import by_seed
 
 
 POOL_SIZE = 640

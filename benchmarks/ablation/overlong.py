@@ -1,7 +1,7 @@
 """What of the generated completions the soft overlong punishment can act on."""
 
-from benchmarks.counted_reward import CountedReward
-from benchmarks.methods import SOFT_OVERLONG_SHARE
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.methods import SOFT_OVERLONG_SHARE
 from dapo_ext.playground.task import EOS_TOKEN_ID
 
 
@@ -13,7 +13,7 @@ class CountedOverlong:
     alone that ended there.
 
     Args:
-        counted ([`~benchmarks.counted_reward.CountedReward`]):
+        counted ([`~benchmarks.harness.counted_reward.CountedReward`]):
             What rewards.
         limit (`int`):
             Tokens after which a completion is cut off.

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.ablation.plot import plot_ladder
 from benchmarks.ablation.rows import PUBLISHED, REPRODUCED
 from benchmarks.ablation.techniques import techniques
-from benchmarks.markdown import p_value, share, table, with_interval
+from benchmarks.page.markdown import p_value, share, table, with_interval
 
 
 LIMITS = (

@@ -4,7 +4,7 @@ from typing import Any
 
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.methods import SOFT_OVERLONG_SHARE, Method, on_policy
+from benchmarks.harness.methods import SOFT_OVERLONG_SHARE, Method, on_policy
 from dapo_ext import DAPOConfig, DAPOTrainer
 
 

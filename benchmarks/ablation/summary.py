@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.rows import PREDICTIVE, WHOLE, compared_with
-from benchmarks.algorithm_summary import at_budget, describe, describe_start, token_budget
-from benchmarks.method_runs import START
-from benchmarks.paired import Record, by_row, differences
+from benchmarks.algorithms.summary import at_budget, describe, describe_start, token_budget
+from benchmarks.harness.method_runs import START
+from benchmarks.page.paired import Record, by_row, differences
 
 
 PUNISHMENT = "rewards/soft_overlong_punishment_reward/mean"
@@ -23,7 +23,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
             Runs of each row, with the same warm starts and seeds; the row `"start"` has one per warm start.
 
     Returns:
-        `dict`: as [`~benchmarks.algorithm_summary.summarise`], where a row's `difference` is at the end of the runs,
+        `dict`: as [`~benchmarks.algorithms.summary.summarise`], where a row's `difference` is at the end of the runs,
         against the rung below it (or the whole, where something was left out of it), `difference_at_tokens` of the last
         two rungs the same at equal tokens, and beside it what there was in training for each technique to act on and
         which share of the prompts was never, sometimes and always solved at the end, where that was recorded.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.ablation.rows import LADDER, LEFT_OUT, NAIVE, PREDICTIVE, TECHNIQUES, compared_with
-from benchmarks.markdown import LEVEL, p_value, share, table, with_interval
+from benchmarks.page.markdown import LEVEL, p_value, share, table, with_interval
 
 
 Row = Mapping[str, Any]

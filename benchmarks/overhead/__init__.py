@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import transformers
 
+from benchmarks.harness.results import interval, write_result
+from benchmarks.harness.worlds import LARGE_POLICY, MEDIUM_POLICY, ON_GPU
 from benchmarks.overhead.growth import measure, measure_memory, points
 from benchmarks.overhead.memory import peak_memory
 from benchmarks.overhead.parts import Parts
 from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row
 from benchmarks.overhead.turns import step_seconds
-from benchmarks.results import interval, write_result
-from benchmarks.worlds import LARGE_POLICY, MEDIUM_POLICY, ON_GPU
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table, with_interval
 from benchmarks.overhead.plot import plot_growth
 from benchmarks.overhead.rows import FEATURES, PAIRS, SAME_WORK, Row
+from benchmarks.page.markdown import table, with_interval
 from dapo_ext.playground import build_policy
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.playground_runs import OutOfTime
+from benchmarks.harness.playground_runs import OutOfTime
 
 
 class Parts:

@@ -9,12 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithm_rows import METHODS
-from benchmarks.method_runs import START, MethodSpec, train_method
-from benchmarks.paired import by_seed
+from benchmarks.algorithms.rows import METHODS
+from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.results import write_result
+from benchmarks.harness.tables import Campaign, Preset, planned_configs, run_table
+from benchmarks.page.paired import by_seed
 from benchmarks.passk.summary import summarise
-from benchmarks.results import write_result
-from benchmarks.tables import Campaign, Preset, planned_configs, run_table
 
 
 ROWS = ("grpo", "dapo", "pg-grpo")

@@ -7,13 +7,13 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks.algorithm_plot import STYLES
-from benchmarks.long_sums import shortest_long_sum
-from benchmarks.markdown import LEVEL, table, with_interval
-from benchmarks.method_runs import START
+from benchmarks.algorithms.plot import STYLES
+from benchmarks.harness.long_sums import shortest_long_sum
+from benchmarks.harness.method_runs import START
+from benchmarks.harness.worlds import WORLDS
+from benchmarks.page.markdown import LEVEL, table, with_interval
+from benchmarks.page.tuning import tuning
 from benchmarks.passk.summary import TESTED
-from benchmarks.report_tuning import tuning
-from benchmarks.worlds import WORLDS
 
 
 START_STYLE = ("#666666", "x")

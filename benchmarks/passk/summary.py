@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithm_rows import BASELINE
-from benchmarks.method_runs import START
-from benchmarks.paired import Record, Run, by_row, differences, of_their_start
-from benchmarks.results import interval
+from benchmarks.algorithms.rows import BASELINE
+from benchmarks.harness.method_runs import START
+from benchmarks.harness.results import interval
+from benchmarks.page.paired import Record, Run, by_row, differences, of_their_start
 
 
 # Of neighbouring k the differences are nearly the same: more tests would cost the correction, and tell nothing new

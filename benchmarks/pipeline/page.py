@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import p_value, table, with_interval
+from benchmarks.page.markdown import p_value, table, with_interval
+from benchmarks.page.tuning import tuning
 from benchmarks.pipeline import scalar_head
 from benchmarks.pipeline.plot import plot_pipeline
 from benchmarks.pipeline.reward_model import EPOCHS
 from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL
-from benchmarks.report_tuning import tuning
 
 
 LIMITS = (

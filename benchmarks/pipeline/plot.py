@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks.algorithm_plot import mean_curve
+from benchmarks.algorithms.plot import mean_curve
 from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL
 
 

@@ -10,11 +10,11 @@ from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import pad, selective_log_softmax
 
-from benchmarks.counted_reward import CountedReward
-from benchmarks.method_runs import load_policy, own_pairs, quiet
-from benchmarks.methods import NUM_GENERATIONS, offline
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.method_runs import load_policy, own_pairs, quiet
+from benchmarks.harness.methods import NUM_GENERATIONS, offline
+from benchmarks.harness.worlds import World
 from benchmarks.pipeline.scalar_head import scalar_head_figures
-from benchmarks.worlds import World
 
 
 PROMPTS_PER_UPDATE = 8  # of the RL that follows, each sampled 8 times: as many completions as an update trains on

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
-from benchmarks.methods import offline
-from benchmarks.worlds import World, device
+from benchmarks.harness.methods import offline
+from benchmarks.harness.worlds import World, device
 
 
 PAIRS_PER_UPDATE = 32

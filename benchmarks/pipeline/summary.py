@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithm_summary import describe, describe_start
-from benchmarks.method_runs import START
-from benchmarks.paired import Record, by_row, differences, of_their_start
+from benchmarks.algorithms.summary import describe, describe_start
+from benchmarks.harness.method_runs import START
+from benchmarks.page.paired import Record, by_row, differences, of_their_start
 
 
 RL, SCRATCH, LONG, WITH_REWARD_MODEL = "warm-rl", "scratch-rl", "scratch-rl-long", "reward-model-rl"

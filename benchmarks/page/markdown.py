@@ -15,7 +15,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def with_interval(value: Mapping[str, Any], sign: str = "") -> str:
     """
-    What [`~benchmarks.results.interval`] gives, as text: the figure alone where it is of a single value.
+    What [`~benchmarks.harness.results.interval`] gives, as text: the figure alone where it is of a single value.
 
     `sign="+"` writes the sign of positive figures too.
     """
@@ -42,7 +42,7 @@ def verdict(rows: Mapping[str, Any], labels: Mapping[str, str], baseline: str, l
 
     Args:
         rows (`Mapping`):
-            By name; those that are compared have a `difference`, as [`~benchmarks.paired.differences`] gives it.
+            By name; those that are compared have a `difference`, as [`~benchmarks.page.paired.differences`] gives it.
         labels (`Mapping[str, str]`):
             What each row is called.
         baseline (`str`):

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.comparisons import holm, paired_p_value
-from benchmarks.results import interval
+from benchmarks.harness.results import interval
+from benchmarks.page.comparisons import holm, paired_p_value
 
 
 Run = tuple[int, int]  # warm start, seed

@@ -23,9 +23,9 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.playground_runs import SETTING, CountedReward, Curve, RunSpec, at, run_all
-from benchmarks.pools import train_prompts
-from benchmarks.results import interval, write_result
+from benchmarks.harness.playground_runs import SETTING, CountedReward, Curve, RunSpec, at, run_all
+from benchmarks.harness.pools import train_prompts
+from benchmarks.harness.results import interval, write_result
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.sampling.prompt_sources import RoundPrompts, UniformPrompts
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table, with_interval
+from benchmarks.page.markdown import table, with_interval
 
 
 LABELS = {"full": "full", "lora": "LoRA", "qlora": "4-bit (nf4, twice quantized) + LoRA"}

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.algorithm_plot import mean_curve
+from benchmarks.algorithms.plot import mean_curve
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; markers differ as well

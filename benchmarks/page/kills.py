@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.page.markdown import table
 
 
 LIMITS = (

@@ -14,10 +14,10 @@ from datasets import Dataset, concatenate_datasets
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerState
 from trl.trainer.utils import entropy_from_logits, pad
 
-from benchmarks.counted_reward import CountedReward
-from benchmarks.methods import NUM_GENERATIONS, PROMPTS_PER_GENERATION, Method
-from benchmarks.playground_runs import Curve, RunSpec
-from benchmarks.worlds import PLAYGROUND, World, device
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.methods import NUM_GENERATIONS, PROMPTS_PER_GENERATION, Method
+from benchmarks.harness.playground_runs import Curve, RunSpec
+from benchmarks.harness.worlds import PLAYGROUND, World, device
 from dapo_ext import evaluate
 from pg_grpo import sample_pairs
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from benchmarks.playground_runs import SETTING
+from benchmarks.harness.playground_runs import SETTING
 
 
 Planned = tuple[str, type, dict[str, Any]]  # label, configuration class, its fields

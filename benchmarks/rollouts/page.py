@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.markdown import table, with_interval
-from benchmarks.rollouts_plot import plot_rollouts
+from benchmarks.page.markdown import table, with_interval
+from benchmarks.rollouts.plot import plot_rollouts
 
 
 LABELS = {

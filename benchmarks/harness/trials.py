@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.methods import Method
+from benchmarks.harness.methods import Method
 
 
 Record = Mapping[str, Any]

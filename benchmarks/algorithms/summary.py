@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithm_rows import BASELINE
-from benchmarks.method_runs import START
-from benchmarks.paired import Record, by_row, differences
-from benchmarks.results import interval
+from benchmarks.algorithms.rows import BASELINE
+from benchmarks.harness.method_runs import START
+from benchmarks.harness.results import interval
+from benchmarks.page.paired import Record, by_row, differences
 
 
 def at_budget(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.method_runs import START, MethodSpec
-from benchmarks.methods import Method
-from benchmarks.playground_runs import run_all
-from benchmarks.trials import TUNING_SEED, choose, combinations, trial_accuracies, wider_rates
-from benchmarks.worlds import PLAYGROUND, WORLDS
+from benchmarks.harness.method_runs import START, MethodSpec
+from benchmarks.harness.methods import Method
+from benchmarks.harness.playground_runs import run_all
+from benchmarks.harness.trials import TUNING_SEED, choose, combinations, trial_accuracies, wider_rates
+from benchmarks.harness.worlds import PLAYGROUND, WORLDS
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Where and how the runs of a benchmark are carried out, see [`~benchmarks.playground_runs.run_all`]."""
+    """Where and how the runs of a benchmark are carried out, see [`~benchmarks.harness.playground_runs.run_all`]."""
 
     out: str
     seeds: int

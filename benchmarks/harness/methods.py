@@ -6,8 +6,8 @@ from typing import Any
 
 from trl import DPOTrainer
 
-from benchmarks.playground_runs import SETTING
-from benchmarks.worlds import World
+from benchmarks.harness.playground_runs import SETTING
+from benchmarks.harness.worlds import World
 
 
 NUM_GENERATIONS = 8

@@ -23,10 +23,10 @@ from datasets import Dataset
 from rich.console import Console
 from transformers import TrainerCallback
 
-from benchmarks.counted_reward import CountedReward
-from benchmarks.long_sums import pass_at_of_long_sums
-from benchmarks.results import commit_here
-from benchmarks.worlds import PLAYGROUND, WORLDS, World
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.long_sums import pass_at_of_long_sums
+from benchmarks.harness.results import commit_here
+from benchmarks.harness.worlds import PLAYGROUND, WORLDS, World
 from dapo_ext import evaluate
 from dapo_ext.playground import correctness_reward
 from dapo_ext.reporting.progress import make_progress

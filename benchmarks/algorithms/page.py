@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithm_plot import plot_curves
-from benchmarks.markdown import p_value, table, verdict, with_interval
-from benchmarks.report_tuning import tuning
+from benchmarks.algorithms.plot import plot_curves
+from benchmarks.page.markdown import p_value, table, verdict, with_interval
+from benchmarks.page.tuning import tuning
 
 
 LIMITS = (

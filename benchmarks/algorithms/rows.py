@@ -5,7 +5,7 @@ from typing import Any
 
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from benchmarks.methods import COMPLETIONS_PER_GENERATION, SOFT_OVERLONG_SHARE, Method, offline, on_policy
+from benchmarks.harness.methods import COMPLETIONS_PER_GENERATION, SOFT_OVERLONG_SHARE, Method, offline, on_policy
 from dapo_ext import DAPOConfig, DAPOTrainer
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 

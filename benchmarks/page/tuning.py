@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.page.markdown import table
 
 
 INTRO = (
