@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 COLUMNS = 3
+FEW = 20  # points
 
 Records = Sequence[Mapping[str, float]]
 
@@ -119,9 +120,11 @@ def _plot_panel(axis, panel: Panel, records: Records) -> None:
     for name, label, colour in panel.series:
         points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
         if points:
-            axis.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=1.2)
+            marker = "." if len(points) < FEW else None  # a line through one point is invisible
+            axis.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=1.2, marker=marker)
             values += [value for _, value in points]
     axis.set(title=panel.title, xlabel="optimizer step")
+    axis.set_xlim(0, 1.02 * max((record["step"] for record in records), default=1))  # the same in all panels
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not values or min(values) >= 0:
         axis.set_ylim(0, None)

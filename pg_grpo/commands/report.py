@@ -33,7 +33,7 @@ PANELS = (
     Panel(
         "Reward (training prompts)",
         (
-            ("reward", "everything generated, punishment included", GREY),
+            ("reward", "all rewards, everything generated", GREY),
             ("dynamic_sampling/reward_all", "task, everything generated", BLUE),
             ("dynamic_sampling/reward_kept", "task, kept groups only", ORANGE),
         ),
