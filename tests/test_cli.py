@@ -258,7 +258,11 @@ def test_the_recipes_are_valid_for_trl_itself(recipe):
         (ScriptArguments, DPOConfig) if recipe.stem.startswith("dpo") else (GRPOScriptArguments, GRPOConfig)
     )
     parser = TrlParser((script, config, ModelConfig, DatasetMixtureConfig))
-    parser.parse_args_and_config(["--config", str(recipe), "--use_cpu", "--bf16", "false"], fail_with_unknown_args=True)
+    arguments = ["--config", str(recipe), "--use_cpu", "--bf16", "false"]
+    parsed = parser.parse_args_and_config(arguments, fail_with_unknown_args=True)
+    given = yaml.safe_load(recipe.read_text())
+    assert parsed[1].learning_rate == float(given["learning_rate"])
+    assert parsed[2].model_name_or_path == given["model_name_or_path"]
 
 
 def dry_run(capsys, *arguments: str) -> tuple[dict, dict[str, str]]:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.ablation.rows import LADDER, LEFT_OUT, METHODS, PUBLISHED, REPRODUCED, WHOLE
-from dapo_ext.reporting.plots import BLUE, GREY, ORANGE
+from dapo_ext.reporting.plots import BLUE, GREY, ORANGE, picture_style
 
 
 def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str | Path) -> None:
@@ -28,7 +27,7 @@ def plot_ladder(result: Mapping[str, Any], labels: Mapping[str, str], path: str 
     # A row of its own for each rung in both panels, so that they line up
     ladder = [name for name in LADDER if name in rows or name in PUBLISHED]
     left_out = [name for name in rows if name.startswith(LEFT_OUT)]
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(13, 4.4), layout="constrained")
         here, published, without = figure.subplots(1, 3, width_ratios=(1, 0.8, 0.9))
         _bars(here, rows, ladder, labels)

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
+from dapo_ext.reporting.plots import picture_style
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; its yellow, hardly seen on
@@ -46,7 +47,7 @@ def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
     if family:
         members = dict(zip(family, FAMILY_STYLES, strict=False))
         panels.append(("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **members}))
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(1 + 5 * max(len(panels), 1.4), 6), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, styles) in zip(axes, panels, strict=True):

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from dapo_ext.reporting.plots import BLUE
+from dapo_ext.reporting.plots import BLUE, picture_style
 
 
 def plot_growth(growth: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -21,7 +20,7 @@ def plot_growth(growth: Sequence[Mapping[str, Any]], path: str | Path) -> None:
             PNG file to write.
     """
     axes_names = list(dict.fromkeys(place["axis"] for place in growth))
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(2.7 * len(axes_names) + 1, 3), layout="constrained")
         axes = figure.subplots(1, len(axes_names), sharey=True, squeeze=False)[0]
         for axis, name in zip(axes, axes_names, strict=True):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.algorithms.plot import STYLES
@@ -14,6 +13,7 @@ from benchmarks.harness.worlds import WORLDS
 from benchmarks.page.markdown import LEVEL, table, with_interval
 from benchmarks.page.tuning import tuning
 from benchmarks.passk.summary import TESTED
+from dapo_ext.reporting.plots import picture_style
 
 
 START_STYLE = ("#666666", "x")
@@ -103,7 +103,7 @@ def _plot(rows: Mapping[str, Any], labels: Mapping[str, str], path: Path, shorte
         ("", "all prompts"),
         *([("_long", f"sums of {shortest_long} terms and more")] if shortest_long else []),
     ]
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(11, 0.4 + 3.8 * len(questions)), layout="constrained")
         panels = figure.subplots(len(questions), 2, sharex=True, squeeze=False)
         for (left, right), (ending, title) in zip(panels, questions, strict=True):

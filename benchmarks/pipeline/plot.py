@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.algorithms.plot import mean_curve
 from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL
+from dapo_ext.reporting.plots import picture_style
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; markers differ as well
@@ -28,7 +28,7 @@ def plot_pipeline(result: Mapping[str, Any], labels: Mapping[str, str], path: st
             PNG file to write.
     """
     summary = result["summary"]
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(9, 4.4), layout="constrained")
         axis = figure.subplots()
         for name, row in summary["rows"].items():

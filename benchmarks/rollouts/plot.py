@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.algorithms.plot import mean_curve
+from dapo_ext.reporting.plots import picture_style
 
 
 # Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; markers differ as well
@@ -36,7 +36,7 @@ def plot_rollouts(result: Mapping[str, Any], labels: Mapping[str, str], path: st
             PNG file to write.
     """
     pools = list(result["summary"])
-    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with picture_style():
         figure = Figure(figsize=(12, 3.6 * len(pools) + 0.6), layout="constrained")
         grid = figure.subplots(len(pools), 3, squeeze=False)
         for axes, pool in zip(grid, pools, strict=True):

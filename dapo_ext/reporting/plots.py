@@ -69,7 +69,7 @@ def plot_training(
         accuracy (`Mapping[int, tuple[float, tuple[float, float]]]`, *optional*):
             Held-out accuracy and its 95 % interval by step.
     """
-    with _style():
+    with picture_style():
         figure, axes = _grid(1 + len(TRAINING_PANELS))
         _plot_accuracy(axes[0], accuracy or {})
         for axis, panel in zip(axes[1:], TRAINING_PANELS, strict=True):
@@ -96,7 +96,7 @@ def plot_panels(records: Records, panels: Sequence[Panel], path: str | Path) -> 
     filled = [panel for panel in panels if any(name in logged for name, _, _ in panel.series)]
     if not filled:
         raise ValueError(f"none of the {len(records)} logged records has a metric to plot.")
-    with _style():
+    with picture_style():
         figure, axes = _grid(len(filled))
         for axis, panel in zip(axes, filled, strict=False):
             _plot_panel(axis, panel, records)
@@ -105,7 +105,8 @@ def plot_panels(records: Records, panels: Sequence[Panel], path: str | Path) -> 
         figure.savefig(path, dpi=120)
 
 
-def _style():
+def picture_style():
+    """What the pictures of runs and of benchmarks have in common, to be drawn `with`."""
     return matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 
 

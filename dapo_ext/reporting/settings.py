@@ -41,8 +41,8 @@ def settings(args: TrainingArguments) -> dict[str, Any]:
         name = field.name
         if not field.init or name in NOT_SETTINGS or name not in values:
             continue
-        # The host hides whatever is called a token, the one that pads as well
-        value = getattr(args, name) if name.endswith("_token") else values[name]
+        # The host hides whatever is called a token, the one that pads as well, which is no secret
+        value = args.pad_token if name == "pad_token" else values[name]
         if name not in inherited or not all(_is_default(value, each) for each in (field, inherited[name])):
             chosen[name] = value
     return chosen
