@@ -45,9 +45,8 @@ def _acts_on(name: str, below: Row, row: Row | None) -> tuple[float, str]:
         return cut_off, f"{share(cut_off)} of completions cut off"
     if name == "clip-higher":
         with_it = f", {share(row['clip']['high'])} with it" if row else ""
-        return clipped[
-            "high"
-        ], f"{share(clipped['high'])} of tokens clipped above{with_it}; {share(clipped['low'])} below"
+        above, under = clipped["high"], clipped["low"]
+        return above, f"{share(above)} of tokens clipped above{with_it}; {share(under)} below"
     if name == "soft-overlong":
         ended, every = below["ended_overlong"], below["overlong"]
         return ended, f"{share(ended)} of completions in the interval and not cut off ({share(every)} with those)"
