@@ -9,16 +9,15 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl.rewards import get_soft_overlong_punishment
-from trl.trainer.utils import get_config_model_id
 
 from .config import DAPOConfig
 from .loss.denominators import set_denominators
 from .loss.token_weighted_trainer import TokenWeightedTrainer
 from .quantized_policy import TrainsQuantizedPolicy
-from .refusals import refusal
 from .refusals.objective_checks import ROW_MEAN_LOSSES
 from .refusals.prompt_lengths import FittingPrompts
 from .refusals.trainer_checks import check_trainer
+from .refusals.trainer_config import own_config
 from .reporting.completions_table import KEPT_COLUMN, clear_table, fill_table
 from .reporting.host_metrics import (
     count_unscored,
@@ -131,13 +130,7 @@ class DAPOTrainer(
     _replay: SampledBatch | None = None  # what the host's method is to find instead of generating
 
     def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
-        if args is None:
-            name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = DAPOConfig(f"{name.split('/')[-1]}-DAPO")
-        if not isinstance(args, DAPOConfig):
-            raise refusal(
-                "args", type(args).__name__, "the new fields are missing from it", "pass a dapo_ext.DAPOConfig"
-            )
+        args = own_config(args, DAPOConfig, model, self._name)
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         check_trainer(self)
         task_columns = list(range(len(self.reward_funcs)))

@@ -9,10 +9,11 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import DPOTrainer
-from trl.trainer.utils import get_config_model_id, global_then_local_main_first
+from trl.trainer.utils import global_then_local_main_first
 
 from dapo_ext.quantized_policy import TrainsQuantizedPolicy
 from dapo_ext.refusals import refusal
+from dapo_ext.refusals.trainer_config import own_config
 from dapo_ext.reporting.model_card import CardWithConfiguration
 from dapo_ext.resume.exact_resume import ExactResume
 from dapo_ext.resume.saving_errors import ExplainedSaving
@@ -67,7 +68,7 @@ class PGDPOTrainer(
 
     trainer = PGDPOTrainer(
         model="Qwen/Qwen2.5-0.5B-Instruct",
-        args=PGDPOConfig(output_dir="Qwen2.5-0.5B-PGDPO"),
+        args=PGDPOConfig(output_dir="Qwen2.5-0.5B-PG-DPO"),
         train_dataset=load_dataset("trl-lib/ultrafeedback_binarized", split="train"),
     )
     trainer.train()
@@ -91,13 +92,7 @@ class PGDPOTrainer(
     }
 
     def __init__(self, model, ref_model=None, args: PGDPOConfig | None = None, *trl_args, **trl_kwargs):
-        if args is None:
-            name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = PGDPOConfig(f"{name.split('/')[-1]}-PGDPO")
-        if not isinstance(args, PGDPOConfig):
-            raise refusal(
-                "args", type(args).__name__, "the new fields are missing from it", "pass a pg_grpo.PGDPOConfig"
-            )
+        args = own_config(args, PGDPOConfig, model, self._name)
         refuse_no_pairs(trl_kwargs.get("train_dataset", trl_args[1] if len(trl_args) > 1 else None))
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
         if self._is_vision_dataset:

@@ -9,6 +9,7 @@ from trl.trainer.utils import get_config_model_id
 
 from dapo_ext import DAPOTrainer
 from dapo_ext.refusals import refusal
+from dapo_ext.refusals.trainer_config import own_config
 
 from .config import PGGRPOConfig
 from .ratio import sequence_exponents, sequence_log_ratio, token_log_ratio
@@ -66,13 +67,7 @@ class PGGRPOTrainer(DAPOTrainer):
     _paper = {}  # noqa: RUF012 - the parent's form; no paper describes it, and DAPO's does not either
 
     def __init__(self, model, reward_funcs=None, args: PGGRPOConfig | None = None, *trl_args, **trl_kwargs):
-        if args is None:
-            name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = PGGRPOConfig(f"{name.split('/')[-1]}-PG-GRPO")
-        if not isinstance(args, PGGRPOConfig):
-            raise refusal(
-                "args", type(args).__name__, "the ratio's fields are missing from it", "pass a pg_grpo.PGGRPOConfig"
-            )
+        args = own_config(args, PGGRPOConfig, model, self._name)
         if args.beta != 0 and trl_kwargs.get("peft_config") is None and not _has_reference(model):
             raise refusal(
                 "beta",

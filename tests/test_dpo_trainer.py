@@ -367,11 +367,6 @@ def test_beta_mirrors_pg_beta(tmp_path):
     assert PGDPOConfig(str(tmp_path), **DEFAULTS, pg_beta=0.3, beta=0.3).beta == 0.3
 
 
-def test_another_config_class_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`args='DPOConfig'`.*pg_grpo\.PGDPOConfig"):
-        PGDPOTrainer(build_policy(0, **SMALL), args=DPOConfig(str(tmp_path), **DEFAULTS), train_dataset=pairs())
-
-
 def test_the_command_line_reaches_every_field(tmp_path):
     arguments = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
     arguments += ["--pg_beta", "0.3", "--epsilon_high", "0.28", "--delta", "4", "--loss_type", "pg", "sft"]

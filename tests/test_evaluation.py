@@ -12,7 +12,8 @@ from datasets import Dataset
 from transformers import TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
-from dapo_ext.evaluation import bootstrap_intervals, evaluate, pass_at
+from dapo_ext.evaluation import evaluate
+from dapo_ext.evaluation.estimators import bootstrap_intervals, pass_at
 from dapo_ext.playground import build_policy, build_tokenizer, correctness_reward, make_dataset
 
 

@@ -1,15 +1,10 @@
 """What the trainer can only refuse once it knows model, rewards and data."""
 
-from dataclasses import dataclass
-
 import pytest
-from trl import GRPOConfig
 from trl.rewards import get_soft_overlong_punishment
 
-from dapo_ext import DAPOConfig, DAPOTrainer
-from dapo_ext.playground.policy import build_tokenizer
 from dapo_ext.refusals.trainer_checks import check_trainer
-from tests.tiny import DEFAULTS, dapo_trainer, odd_length, policy, prompts, rare_first_token
+from tests.tiny import dapo_trainer, odd_length, prompts, rare_first_token
 
 
 def refused(field: str):
@@ -76,12 +71,6 @@ def test_an_empty_dataset(tmp_path):
         dapo_trainer(tmp_path, dataset=prompts(16).select([]))
 
 
-def test_trls_config(tmp_path):
-    config = GRPOConfig(str(tmp_path), **DEFAULTS)
-    with refused("args"):
-        DAPOTrainer(policy(), odd_length, config, prompts())
-
-
 @pytest.mark.parametrize("names", [["accuracy"], ["soft_overlong_punishment_reward"]])
 def test_filter_rewards_that_nobody_has(tmp_path, names):
     with refused("filter_rewards"):
@@ -97,17 +86,3 @@ def test_deciding_rewards_without_weight(tmp_path):
     rewards = [odd_length, rare_first_token]
     with refused("reward_weights"):
         dapo_trainer(tmp_path, rewards, reward_weights=[0.0, 1.0], filter_rewards=["odd_length"])
-
-
-@dataclass
-class CPUConfig(DAPOConfig):
-    use_cpu: bool = True
-    bf16: bool = False
-
-
-def test_without_a_config_the_papers_setting_is_used(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dapo_ext.trainer.DAPOConfig", CPUConfig)
-    trainer = DAPOTrainer(policy(), odd_length, train_dataset=prompts(), processing_class=build_tokenizer())
-    assert trainer.args.epsilon_high == 0.28
-    assert trainer.args.output_dir.endswith("-DAPO")

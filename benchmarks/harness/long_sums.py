@@ -5,7 +5,7 @@ import math
 import numpy as np
 from datasets import Dataset
 
-from dapo_ext.evaluation import pass_at
+from dapo_ext.evaluation.estimators import pass_at
 
 
 SHARE = 0.7  # of the most terms a sum may have: 7 to 10 of 10
