@@ -25,7 +25,7 @@ WITH_OPTIONS_OF_THEIR_OWN = {
     "check": "whether quick results lie where the committed ones predict them",
     "evaluate": "avg@k and pass@k of a saved model on GSM8K- or AIME-shaped data",
 }
-WITHOUT_GPU_PRESET = {"rollouts", "memory"}
+WITHOUT_GPU_PRESET = {"memory"}
 # Not finished, and nothing is wrong: the same command goes on
 OUT_OF_TIME = 75
 
@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
                 "--tuning-from",
                 help="result of `algorithms` whose choices are trained with (default: the committed one)",
             )
-        if name not in ("rollouts", "memory"):
+        if name != "memory":
             command.add_argument(
                 "--minutes",
                 type=float,
@@ -89,8 +89,8 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
-        if name in ("rollouts", "memory"):
-            module.run(preset, seeds, out, **options)
+        if name == "memory":
+            module.run(preset, seeds, out)
         elif name == "overhead":
             module.run(preset, seeds, out, deadline)
         else:

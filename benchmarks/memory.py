@@ -61,6 +61,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:
+    """What a dry run builds; presets differ in their policies alone."""
+    return [(name, config, SETTINGS) for name, (_, config) in TRAINERS.items()]
+
+
 def run(preset: str, seeds: int, out: str) -> None:
     """Measure every kind of training and write the result; `seeds` are 1, for memory does not depend on them."""
     rows = []

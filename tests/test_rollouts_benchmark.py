@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from benchmarks import report, rollouts
+from benchmarks.harness.methods import PROMPTS_PER_GENERATION
 from benchmarks.harness.playground_runs import RunSpec
 from benchmarks.harness.pools import SIZE, train_prompts
-from benchmarks.rollouts import PRESETS, first_reaching, measure, specs, summarise, train
+from benchmarks.rollouts import PRESETS, specs, train
+from benchmarks.rollouts.summary import first_reaching, measure, summarise
 from dapo_ext.playground import make_dataset
 from tests.tiny import policy_dir
 
@@ -29,7 +31,7 @@ def test_an_unknown_pool_is_an_error():
 
 def test_a_full_run_trains_on_four_times_the_saturated_pool():
     steps = PRESETS["full"].steps["saturated"]
-    assert steps / 4 * rollouts.BATCH_GROUPS >= 4 * SIZE
+    assert steps / 4 * PROMPTS_PER_GENERATION >= 4 * SIZE
     full = specs(PRESETS["full"], 3)
     assert len({spec.key for spec in full}) == len(full) == 2 * 3 * 2 * 6
 

@@ -6,20 +6,13 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from benchmarks.harness.playground_runs import SETTING
-
 
 Planned = tuple[str, type, dict[str, Any]]  # label, configuration class, its fields
 
 
 def planned(name: str, preset: str) -> list[Planned]:
     """What a benchmark's preset would build; each benchmark's `configs(preset)` says it."""
-    module = importlib.import_module(f"benchmarks.{name}")
-    if name == "rollouts":  # whose presets differ in their sizes alone
-        return [(row, policy.config, {**SETTING, **policy.settings}) for row, policy in module.POLICIES.items()]
-    if name == "memory":  # the same
-        return [(row, config, module.SETTINGS) for row, (_, config) in module.TRAINERS.items()]
-    return module.configs(preset)
+    return importlib.import_module(f"benchmarks.{name}").configs(preset)
 
 
 def dry_run(name: str, preset: str) -> list[TrainingArguments]:

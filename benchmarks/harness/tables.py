@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.harness.method_runs import START, MethodSpec
 from benchmarks.harness.methods import Method
-from benchmarks.harness.playground_runs import run_all
+from benchmarks.harness.playground_runs import RunSpec, run_all
 from benchmarks.harness.trials import TUNING_SEED, choose, combinations, trial_accuracies, wider_rates
 from benchmarks.harness.worlds import PLAYGROUND, WORLDS
 
@@ -63,7 +63,7 @@ class Campaign:
     warm_starts: str
     deadline: float | None = None
 
-    def carry_out(self, specs: Sequence[MethodSpec], work: Callable) -> list[dict[str, Any]]:
+    def carry_out(self, specs: Sequence[RunSpec], work: Callable) -> list[dict[str, Any]]:
         store = Path(self.out).with_suffix(".runs")
         return run_all(specs, work, store, Path(self.warm_starts), self.jobs, self.deadline)
 

@@ -99,6 +99,8 @@ WORLDS = {
     for world in (
         PLAYGROUND,
         World("redo", warm_start={"redo_rate": REDO_RATE}),
+        # The playground's own sums, for pools that have the accept rates they were made for
+        World("gpu-short", warm_start=LARGE_WARM_START, settings=ON_GPU, evaluation_batch=2048),
         # The longest right answer without a redo has 159 tokens
         World("gpu", 256, 40, LARGE_WARM_START, ON_GPU, evaluation_batch=2048),
         World("gpu-redo", 192, 40, {**LARGE_WARM_START, "redo_rate": REDO_RATE}, ON_GPU, evaluation_batch=2048),

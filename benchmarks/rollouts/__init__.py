@@ -12,66 +12,25 @@ All of them train on 64 groups of 8 completions per generation, in four updates,
 that the way the batch is filled is all that differs (and the loss, for `grpo`).
 """
 
-import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
+from transformers import AutoTokenizer, PrinterCallback
+from trl import GRPOTrainer
 
-from benchmarks.harness.playground_runs import SETTING, CountedReward, Curve, RunSpec, at, run_all
-from benchmarks.harness.pools import train_prompts
-from benchmarks.harness.results import interval, write_result
-from dapo_ext import DAPOConfig, DAPOTrainer
-from dapo_ext.sampling.prompt_sources import RoundPrompts, UniformPrompts
-
-
-NUM_GENERATIONS = 8
-BATCH_GROUPS = 64
-POOLS = ("mixed", "saturated")
-SAMPLING = {"dynamic_sampling": True, "soft_overlong_cache": 0}
-
-
-class WholeBatchPrompts(UniformPrompts):
-    """Refills with as many groups as a batch has, however few are missing."""
-
-    def refill(self, missing: int, most: int) -> RoundPrompts | None:
-        return super().refill(self._share.batch_groups, most)
-
-
-class WholeBatchTrainer(DAPOTrainer):
-    """[`~dapo_ext.DAPOTrainer`] that refills with whole batches."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        uniform = self.sampler.prompts
-        self.sampler.prompts = WholeBatchPrompts(uniform.stream, uniform._share, uniform._gather_object)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """One way to fill a batch."""
-
-    trainer: type
-    config: type
-    settings: Mapping[str, Any]
-
-
-POLICIES = {
-    "plain": Policy(GRPOTrainer, GRPOConfig, {"loss_type": "dapo", "epsilon_high": 0.28}),
-    "grpo": Policy(GRPOTrainer, GRPOConfig, {"loss_type": "grpo"}),
-    "uniform": Policy(DAPOTrainer, DAPOConfig, SAMPLING),
-    "predictive": Policy(DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive"}),
-    "predictive_tokens": Policy(
-        DAPOTrainer, DAPOConfig, {**SAMPLING, "prompt_selection": "predictive", "selection_cost": "tokens"}
-    ),
-    "whole_batch": Policy(WholeBatchTrainer, DAPOConfig, {**SAMPLING, "carry_surplus": False}),
-}
-BASELINE = "grpo"
+from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.method_runs import load_policy, quiet
+from benchmarks.harness.methods import NUM_GENERATIONS
+from benchmarks.harness.playground_runs import SETTING, Curve, RunSpec
+from benchmarks.harness.pools import POOLS, train_prompts
+from benchmarks.harness.results import write_result
+from benchmarks.harness.tables import Campaign
+from benchmarks.harness.worlds import PLAYGROUND, WORLDS
+from benchmarks.rollouts.rows import POLICIES
+from benchmarks.rollouts.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -84,12 +43,15 @@ class Preset:
     held_out: int  # prompts
     curve_prompts: int  # how many of them the curve is measured on before the end
     samples: int  # completions per prompt on the curve; twice as many at the end
+    world: str = PLAYGROUND.name
+    learning_rate: float = SETTING["learning_rate"]
 
 
 # 160 updates train 2,560 groups, four times the saturated pool
 PRESETS = {
     "quick": Preset((0,), {"mixed": 16, "saturated": 16}, 8, 128, 128, 1),
     "full": Preset((0, 1), {"mixed": 96, "saturated": 160}, 16, 1024, 512, 2),
+    "gpu": Preset((0,), {"mixed": 64, "saturated": 96}, 16, 1024, 256, 2, world="gpu-short", learning_rate=3e-5),
 }
 
 
@@ -115,11 +77,12 @@ def specs(preset: Preset, seeds: int) -> list[RunSpec]:
             seed,
             preset.steps[pool],
             preset.evaluate_every,
-            {"learning_rate": SETTING["learning_rate"], **POLICIES[policy].settings},
+            settings(preset, policy),
             pool,
             preset.held_out,
             preset.curve_prompts,
             preset.samples,
+            world=preset.world,
         )
         for seed in range(seeds)
         for start in preset.starts
@@ -128,17 +91,21 @@ def specs(preset: Preset, seeds: int) -> list[RunSpec]:
     ]
 
 
+def settings(preset: Preset, policy: str) -> dict[str, Any]:
+    """What a policy changes of `SETTING`."""
+    return {"learning_rate": preset.learning_rate, **POLICIES[policy].settings_in(WORLDS[preset.world])}
+
+
 def train(spec: RunSpec, start: Path) -> dict[str, Any]:
     """Carry out one run."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quiet()
     tokenizer = AutoTokenizer.from_pretrained(start)
     counted = CountedReward(NUM_GENERATIONS)
     curve = LedgerCurve(spec, tokenizer, counted)
     policy = POLICIES[spec.row]
     with tempfile.TemporaryDirectory() as directory:
         trainer = policy.trainer(
-            model=AutoModelForCausalLM.from_pretrained(start),
+            model=load_policy(start, spec.where),
             reward_funcs=counted,
             args=policy.config(directory, seed=spec.seed, max_steps=spec.steps, **{**SETTING, **spec.changes}),
             train_dataset=train_prompts(spec.pool, spec.seed),
@@ -156,125 +123,28 @@ def train(spec: RunSpec, start: Path) -> dict[str, Any]:
     return {"points": curve.points, "prompt_selection": selection, "stop_reason": getattr(trainer, "stop_reason", None)}
 
 
-def measure(points: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]], tokens: float) -> dict:
-    """
-    Figures of one run.
-
-    Args:
-        points (`Sequence[Mapping]`):
-            The run's curve.
-        baseline (`Sequence[Mapping]`):
-            The curve of `grpo` with the same warm start and seed.
-        tokens (`float`):
-            Generated tokens at which accuracies are compared.
-
-    Returns:
-        `dict`: `generated_per_trained` counts generated groups for each informative group trained on, over the run and
-        over its second half; `time_to_baseline` and `tokens_to_baseline` are `None` for a run that never reaches the
-        baseline's final accuracy.
-    """
-    last, steps = points[-1], points[-1]["step"]
-    half = {name: at(points, "step", steps / 2, name) for name in ("generated_groups", "trained_informative")}
-    goal = baseline[-1]["accuracy"]
-    return {
-        "generated_per_trained": last["generated_groups"] / last["trained_informative"],
-        "generated_per_trained_second_half": (last["generated_groups"] - half["generated_groups"])
-        / (last["trained_informative"] - half["trained_informative"]),
-        "accept_rate": last["informative_groups"] / last["generated_groups"],
-        "tokens": last["tokens"],
-        "seconds": last["seconds"],
-        "cpu_seconds": last["cpu_seconds"],
-        "accuracy_equal_steps": last["accuracy"],
-        "accuracy_equal_tokens": at(points, "tokens", tokens),
-        "accuracy_equal_time": at(points, "seconds", baseline[-1]["seconds"]),
-        "time_to_baseline": first_reaching(points, goal, "seconds"),
-        "tokens_to_baseline": first_reaching(points, goal, "tokens"),
-    }
+def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:
+    """What a dry run builds."""
+    chosen = PRESETS[preset]
+    return [(name, policy.config, {**SETTING, **settings(chosen, name)}) for name, policy in POLICIES.items()]
 
 
-def first_reaching(points: Sequence[Mapping[str, float]], accuracy: float, axis: str) -> float | None:
-    """Where a curve first reaches an accuracy, by linear interpolation between its points; None if it never does."""
-    for before, after in itertools.pairwise(points):
-        if after["accuracy"] >= accuracy:
-            share = (accuracy - before["accuracy"]) / (after["accuracy"] - before["accuracy"])
-            return before[axis] + max(share, 0.0) * (after[axis] - before[axis])
-    return None
-
-
-def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means, and differences paired by warm start and seed, with 95 % intervals, by pool and policy."""
-    summary: dict[str, Any] = {}
-    for pool in POOLS:
-        runs = {
-            (record["spec"]["row"], record["spec"]["start"], record["spec"]["seed"]): record["points"]
-            for record in records
-            if record["spec"]["pool"] == pool
-        }
-        tokens = min(points[-1]["tokens"] for points in runs.values())
-        pairs = sorted({key[1:] for key in runs})
-        figures = {
-            policy: [measure(runs[policy, *pair], runs[BASELINE, *pair], tokens) for pair in pairs]
-            for policy in POLICIES
-        }
-        summary[pool] = {policy: _means(rows) for policy, rows in figures.items()}
-        for policy, rows in figures.items():
-            summary[pool][policy]["paired"] = {
-                f"{name}_minus_{other}": _difference(rows, figures[other], name)
-                for name, other in COMPARISONS
-                if other != policy
-            }
-            summary[pool][policy]["speed_up"] = _speed_up(rows, figures[BASELINE])
-        summary[pool]["equal_tokens"] = tokens
-    return summary
-
-
-# (figure, policy it is compared with)
-COMPARISONS = (
-    ("accuracy_equal_steps", "uniform"),
-    ("accuracy_equal_tokens", "plain"),
-    ("accuracy_equal_tokens", "uniform"),
-    ("accuracy_equal_time", "plain"),
-)
-
-
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    means: dict[str, Any] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows if row[name] is not None]
-        means[name] = interval(values) if values else {"mean": None, "interval": None, "values": 0}
-    return means
-
-
-def _difference(rows, others, name: str) -> dict[str, Any]:
-    return interval([row[name] - other[name] for row, other in zip(rows, others, strict=True)])
-
-
-def _speed_up(rows, baseline) -> dict[str, Any]:
-    """Baseline's seconds, and tokens, over those it took to reach the baseline's final accuracy."""
-    ratios = {}
-    for own, whole in (("time_to_baseline", "seconds"), ("tokens_to_baseline", "tokens")):
-        values = [base[whole] / row[own] for row, base in zip(rows, baseline, strict=True) if row[own] is not None]
-        ratios[own] = interval(values) if values else {"mean": None, "interval": None, "values": 0}
-    return ratios
-
-
-def run(preset: str, seeds: int, out: str, jobs: int, warm_starts: str) -> dict[str, Any]:
+def run(preset: str, campaign: Campaign) -> dict[str, Any]:
     """Measure and write; see the module's docstring."""
-    settings = PRESETS[preset]
-    store = Path(out).with_suffix(".runs")
-    records = run_all(specs(settings, seeds), train, store, Path(warm_starts), jobs)
+    records = campaign.carry_out(specs(PRESETS[preset], campaign.seeds), train)
     summary = summarise(records)
     for pool in POOLS:
         for policy in POLICIES:
             row = summary[pool][policy]
             print(
-                f"{pool:>9} {policy:>11}: {row['generated_per_trained']['mean']:.2f} groups per informative group "
+                f"{pool:>9} {policy:>17}: {row['generated_per_trained']['mean']:.2f} groups per informative group "
                 f"({row['generated_per_trained_second_half']['mean']:.2f} in the second half), accuracy "
                 f"{row['accuracy_equal_steps']['mean']:.3f} at equal steps, {row['accuracy_equal_tokens']['mean']:.3f} "
                 "at equal tokens"
             )
-    configs = {
-        policy: {"trainer": entry.trainer.__name__, **SETTING, **entry.settings} for policy, entry in POLICIES.items()
+    built = {
+        name: {"label": POLICIES[name].label, "trainer": POLICIES[name].trainer.__name__, **fields}
+        for name, _, fields in configs(preset)
     }
     commits = [record.get("commit") for record in records]
-    return write_result(out, "rollouts", preset, configs, records, summary, commits)
+    return write_result(campaign.out, "rollouts", preset, built, records, summary, commits)

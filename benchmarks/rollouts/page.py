@@ -8,16 +8,10 @@ import numpy as np
 
 from benchmarks.page.markdown import table, with_interval
 from benchmarks.rollouts.plot import plot_rollouts
+from benchmarks.rollouts.rows import POLICIES
 
 
-LABELS = {
-    "plain": "TRL, DAPO's loss",
-    "grpo": 'TRL, loss "grpo"',
-    "uniform": "dynamic sampling, prompts in shuffled order",
-    "predictive": "dynamic sampling, prompts by estimated pass rate",
-    "predictive_tokens": 'prompts by estimated pass rate and length, `selection_cost="tokens"`',
-    "whole_batch": "dynamic sampling, whole batches, surplus dropped",
-}
+LABELS = {name: method.label for name, method in POLICIES.items()}
 COST = {
     "generated_per_trained": "groups generated per informative group trained on",
     "generated_per_trained_second_half": "the same, second half",
