@@ -24,7 +24,7 @@ from .reporting.host_metrics import (
     drop_loss_metrics,
     replace_completion_metrics,
     replace_reward_metrics,
-    rescale_sequence_clip_metrics,
+    rescale_sequence_metrics,
 )
 from .reporting.model_card import CardWithConfiguration
 from .resume.generation_resume import GenerationResume
@@ -32,8 +32,8 @@ from .resume.saving_errors import ExplainedSaving
 from .rewards.checked_rewards import CheckedRewards
 from .rewards.reward_checks import withdraw_punishment
 from .sampling.dynamic_sampling import DynamicSampler
+from .sampling.early_end import EndsEarly
 from .sampling.old_logps import KeepsOldLogps
-from .sampling.refilling_run import RefillingRun
 from .sampling.rollouts import Round, SampledBatch, make_rows
 from .sampling.sampler_setup import build_sampler
 
@@ -42,7 +42,7 @@ class DAPOTrainer(
     CardWithConfiguration,
     TrainsQuantizedPolicy,
     ExplainedSaving,
-    RefillingRun,
+    EndsEarly,
     GenerationResume,
     TokenWeightedTrainer,
     KeepsOldLogps,
@@ -130,7 +130,7 @@ class DAPOTrainer(
     _replay: SampledBatch | None = None  # what the host's method is to find instead of generating
 
     def __init__(self, model, reward_funcs=None, args: DAPOConfig | None = None, *trl_args, **trl_kwargs):
-        args = own_config(args, DAPOConfig, model, self._name)
+        args = own_config(self, DAPOTrainer, args, DAPOConfig, model)
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         check_trainer(self)
         task_columns = list(range(len(self.reward_funcs)))
@@ -285,13 +285,13 @@ class DAPOTrainer(
             return super()._compute_loss(model, inputs)
         self._window_is_empty = inputs["window_is_empty"]
         scale = inputs["row_mean_scale"] if self.loss_type in ROW_MEAN_LOSSES else 1
-        with self._balancing_loss_divided_by(scale):
+        with self._balancing_loss_divided_by(scale), self._entropy_control_untouched_if(self._window_is_empty):
             loss = super()._compute_loss(model, inputs) * scale
-        one_flag_per_row = self.importance_sampling_level == "sequence" and inputs["advantages"].dim() == 1
+        of_sequences = self.importance_sampling_level == "sequence" or self.loss_type == "vespo"
         if inputs["live_row_share"] == 0:
             drop_loss_metrics(self._metrics["train"])
-        elif inputs["live_row_share"] < 1 and one_flag_per_row:
-            rescale_sequence_clip_metrics(self._metrics["train"], inputs["live_row_share"])
+        elif inputs["live_row_share"] < 1 and of_sequences and inputs["advantages"].dim() == 1:
+            rescale_sequence_metrics(self._metrics["train"], inputs["live_row_share"])
         return loss
 
     @contextmanager
@@ -303,6 +303,15 @@ class DAPOTrainer(
             yield
         finally:
             self.router_aux_loss_coef = coefficient
+
+    @contextmanager
+    def _entropy_control_untouched_if(self, is_empty: bool) -> Iterator[None]:
+        """The host's adaptive coefficient takes the entropy of a step without tokens for 0."""
+        before = self.entropy_coef, self._last_world_entropy
+        yield
+        if is_empty and self.use_adaptive_entropy and self.accelerator.sync_gradients:
+            self.entropy_coef, self._last_world_entropy = before
+            self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef
 
 
 class _KeepWeightsOnEmptyWindow(TrainerCallback):

@@ -17,8 +17,8 @@ from dapo_ext.refusals.trainer_config import own_config
 from dapo_ext.reporting.model_card import CardWithConfiguration
 from dapo_ext.resume.exact_resume import ExactResume
 from dapo_ext.resume.saving_errors import ExplainedSaving
+from dapo_ext.sampling.early_end import EndsEarly
 from dapo_ext.sampling.prompt_stream import PromptStream
-from dapo_ext.sampling.refilling_run import RefillingRun
 
 from .dpo_config import PGDPOConfig
 from .pair_dataset import keep_trainable_pairs, refuse_no_pairs
@@ -32,9 +32,7 @@ LIVE = "live_pairs"
 NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
 
 
-class PGDPOTrainer(
-    CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, RefillingRun, ExactResume, DPOTrainer
-):
+class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResume, DPOTrainer):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -92,7 +90,7 @@ class PGDPOTrainer(
     }
 
     def __init__(self, model, ref_model=None, args: PGDPOConfig | None = None, *trl_args, **trl_kwargs):
-        args = own_config(args, PGDPOConfig, model, self._name)
+        args = own_config(self, PGDPOTrainer, args, PGDPOConfig, model)
         refuse_no_pairs(trl_kwargs.get("train_dataset", trl_args[1] if len(trl_args) > 1 else None))
         super().__init__(model, ref_model, args, *trl_args, **trl_kwargs)
         if self._is_vision_dataset:

@@ -2,16 +2,16 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datasets import IterableDataset
 
 from dapo_ext.resume.checkpoint import SamplingState
-from dapo_ext.sampling.group_pool import exchange_rows
+from dapo_ext.sampling.early_end import NothingToTrainOn
+from dapo_ext.sampling.group_pool import exchange_rows, rank_slice
 from dapo_ext.sampling.prompt_stream import PromptStream
 from dapo_ext.sampling.refill import AcceptRate, refill_size
-from dapo_ext.sampling.refilling_run import NothingToTrainOn
 
 from .pair_loss import PairState
 
@@ -43,6 +43,27 @@ class ScoredPair:
 
 
 Score = Callable[[Pairs], list[ScoredPair]]
+
+
+@dataclass
+class Candidates:
+    """
+    What was scored for one optimizer step.
+
+    Kept are the pairs that a batch may be made of, which are those of the first round and live ones: there are as many
+    in a round as in a batch, so that enough of the first are left to fill up with. The states are of all.
+    """
+
+    states: list[PairState] = field(default_factory=list)  # of every rank, in order
+    pairs: list[tuple[int, ScoredPair]] = field(default_factory=list)  # this rank's, with their place in that order
+    rounds: int = 0
+
+    def add(self, scored: list[ScoredPair], states: list[PairState], process_index: int) -> None:
+        """A round: this rank's pairs, and the states of all ranks."""
+        first = len(self.states) + process_index * len(scored)
+        self.pairs += [(i, pair) for i, pair in enumerate(scored, first) if self.rounds == 0 or pair.live]
+        self.states += states
+        self.rounds += 1
 
 
 class PairSelector:
@@ -101,11 +122,11 @@ class PairSelector:
         wanted = len(pairs) * self._num_processes
         limit = int(self._budget * wanted)
         seen = set(self._gather_object([pair_key(pair) for pair in pairs]))
-        scored: list[list[ScoredPair]] = []  # this rank's, round by round
-        states: list[PairState] = []  # of every candidate of every rank, in order
+        candidates = Candidates()
+        states = candidates.states
         self.accept_rate.age()
         while True:
-            states += self._score_round(pairs, score, scored)
+            self._score_round(pairs, score, candidates)
             missing = wanted - states.count(PairState.LIVE)
             if missing <= 0:
                 break
@@ -114,13 +135,13 @@ class PairSelector:
                 break
             extra = self.stream.draw(size, avoid=seen)
             seen.update(pair_key(pair) for pair in extra)
-            pairs = self._share(extra)
+            pairs = extra[rank_slice(len(extra), self._process_index, self._num_processes)]
         if PairState.LIVE not in states:
-            states += self._search_dataset(wanted, score, scored)
-        report(self._metrics(states, wanted, len(scored)))
+            self._search_dataset(wanted, score, candidates)
+        report(self._metrics(candidates, wanted))
         if PairState.LIVE not in states:
             raise PairsConverged(self._convergence(states))
-        return self._select(scored, states, wanted)
+        return self._select(candidates, wanted)
 
     def state(self) -> SamplingState:
         """Everything the next step depends on."""
@@ -137,42 +158,37 @@ class PairSelector:
         self.accept_rate = AcceptRate(**state.values["accept_rate"])
         self._search_position = state.values["search_position"]
 
-    def _score_round(self, pairs: Pairs, score: Score, scored: list[list[ScoredPair]]) -> list[PairState]:
-        scored.append(score(pairs))
-        states = self._gather_object([pair.state for pair in scored[-1]])
+    def _score_round(self, pairs: Pairs, score: Score, candidates: Candidates) -> None:
+        scored = score(pairs)
+        states = self._gather_object([pair.state for pair in scored])
+        candidates.add(scored, states, self._process_index)
         self.accept_rate.update(states.count(PairState.LIVE), len(states))
-        return states
 
-    def _search_dataset(self, wanted: int, score: Score, scored: list[list[ScoredPair]]) -> list[PairState]:
+    def _search_dataset(self, wanted: int, score: Score, candidates: Candidates) -> None:
         """
         Score the dataset in order, a step's worth at a time, until a live pair turns up or all were scored.
 
         A search goes on where the last one ended, so that the last live pairs of a large dataset cost one pass
         together and not one pass each.
         """
-        dataset = self.stream.dataset
-        states: list[PairState] = []
+        dataset, before = self.stream.dataset, len(candidates.states)
         if isinstance(dataset, IterableDataset):
-            return states
-        while len(states) < len(dataset) and PairState.LIVE not in states:
+            return
+        share = rank_slice(wanted, self._process_index, self._num_processes)
+        while len(candidates.states) - before < len(dataset) and PairState.LIVE not in candidates.states:
             positions = [(self._search_position + offset) % len(dataset) for offset in range(wanted)]
             self._search_position = (positions[-1] + 1) % len(dataset)
-            states += self._score_round(self._share([dataset[position] for position in positions]), score, scored)
-        return states
+            self._score_round([dataset[position] for position in positions[share]], score, candidates)
 
-    def _share(self, pairs: Pairs) -> Pairs:
-        """This rank's contiguous share."""
-        share = len(pairs) // self._num_processes
-        return pairs[self._process_index * share : (self._process_index + 1) * share]
-
-    def _metrics(self, states: list[PairState], wanted: int, rounds: int) -> dict[str, float]:
+    def _metrics(self, candidates: Candidates, wanted: int) -> dict[str, float]:
+        states = candidates.states
         live = states.count(PairState.LIVE)
         kept = min(live, wanted)
         return {
             "scored_pairs": len(states),
             "kept_pairs": kept,
             "accept_rate": live / len(states),
-            "rounds": rounds,
+            "rounds": candidates.rounds,
             "dead_done": states.count(PairState.DONE),
             "dead_stuck": states.count(PairState.STUCK),
             "surplus": live - kept,
@@ -196,15 +212,11 @@ class PairSelector:
             "the learning rate or pg_beta."
         )
 
-    def _select(self, scored: list[list[ScoredPair]], states: list[PairState], wanted: int) -> list[ScoredPair]:
+    def _select(self, candidates: Candidates, wanted: int) -> list[ScoredPair]:
         """Bring the first live pairs, and others where they are too few, to the ranks whose share they fall in."""
+        states = candidates.states
         live = [index for index, state in enumerate(states) if state == PairState.LIVE][:wanted]
         fillers = [index for index, state in enumerate(states) if state != PairState.LIVE][: wanted - len(live)]
         position_of = {index: position for position, index in enumerate(live + fillers)}
-        chosen = []
-        first = 0
-        for pairs in scored:
-            start = first + self._process_index * len(pairs)
-            chosen += [(position_of[i], pair) for i, pair in enumerate(pairs, start) if i in position_of]
-            first += len(pairs) * self._num_processes
+        chosen = [(position_of[number], pair) for number, pair in candidates.pairs if number in position_of]
         return exchange_rows(chosen, wanted, self._process_index, self._num_processes, self._gather_object)

@@ -77,7 +77,8 @@ def sample_pairs(
         batch_size=batch_size,
         seed=seed,
     )
-    usable = [_is_as_sampled(*row, tokenizer) for row in zip(sampled["completions"], sampled["ids"], strict=True)]
+    columns = (sampled["prompts"], sampled["completions"], sampled["ids"])
+    usable = [_is_as_sampled(*row, tokenizer) for row in zip(*columns, strict=True)]
     pairs: list[dict[str, Any]] = []
     for row, rewards in enumerate(result.rewards):
         group = slice(row * k, (row + 1) * k)
@@ -85,9 +86,10 @@ def sample_pairs(
         pairs += make_pairs(sampled["prompts"][group.start], sampled["completions"][group], correct, usable[group])
     if not pairs:
         raise ValueError(
-            f"None of {len(dataset)} prompts had a correct and a wrong completion among {k} that ended within "
-            f"{max_completion_length} tokens. Raise k or max_completion_length, or choose prompts that are solved "
-            "sometimes."
+            f"None of {len(dataset)} prompts had a correct and a wrong completion among {k}. Of all completions "
+            f"{(result.rewards >= success_threshold).mean():.0%} are correct, and {1 - sum(usable) / len(usable):.0%} "
+            f"are in no pair, since they did not end within {max_completion_length} tokens or their text has other "
+            "tokens than were sampled. Raise k or max_completion_length, or choose prompts that are solved sometimes."
         )
     return Dataset.from_list(pairs)
 
@@ -117,9 +119,11 @@ def make_pairs(
     ]
 
 
-def _is_as_sampled(completion: Any, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a trainer that is given the text, and ends it, sees the tokens that were sampled."""
+def _is_as_sampled(prompt: Any, completion: Any, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a trainer that is given prompt and text, and ends it, sees the tokens that were sampled."""
     if is_conversational({"completion": completion}):
         # The chat template writes what ends a message, so that the end is all there is to compare
         return ids[-1] == tokenizer.eos_token_id
-    return tokenizer(completion)["input_ids"] + [tokenizer.eos_token_id] == ids
+    # Together, as the trainers tokenize them: a text by itself may begin with a token of its own
+    whole = tokenizer(prompt + completion + tokenizer.eos_token)["input_ids"]
+    return whole == tokenizer(prompt)["input_ids"] + ids

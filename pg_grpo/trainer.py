@@ -38,9 +38,10 @@ class PGGRPOTrainer(DAPOTrainer):
     | `"sequence"` | beta | 0 | PG-GRPO: DPO's implicit reward, exponentiated |
     | `"token"` | 1 | 0 | GRPO and DAPO |
 
-    With one update per generation `p = 1`: the clip is inert, and with a constant `b` the gradient is Dr. GRPO's up to
-    a constant. The trainer warns of such a layout. Where gradients are not clipped, Adam cancels a constant `b`, so
-    `pg_beta` sets the width of the clip and the relative weight of the KL term, and no more.
+    With one update per generation `p = 1` but in groups that waited (`carry_surplus`): the clip is inert, and with a
+    constant `b` the gradient is Dr. GRPO's up to a constant. The trainer warns of such a layout. Where gradients are
+    not clipped, Adam cancels a constant `b`, so `pg_beta` sets the width of the clip and the relative weight of the KL
+    term, and no more.
 
     Metrics, under `pg_grpo/`: `ratio_mean`, `ratio_min`, `ratio_max`, `clipped_low`, `clipped_high`, `exponent_mean`,
     `plain_log_ratio_low`, `plain_log_ratio_high` (the clip bounds in nats of the plain log-ratio) and, with `beta`,
@@ -67,7 +68,7 @@ class PGGRPOTrainer(DAPOTrainer):
     _paper = {}  # noqa: RUF012 - the parent's form; no paper describes it, and DAPO's does not either
 
     def __init__(self, model, reward_funcs=None, args: PGGRPOConfig | None = None, *trl_args, **trl_kwargs):
-        args = own_config(args, PGGRPOConfig, model, self._name)
+        args = own_config(self, PGGRPOTrainer, args, PGGRPOConfig, model)
         if args.beta != 0 and trl_kwargs.get("peft_config") is None and not _has_reference(model):
             raise refusal(
                 "beta",
@@ -79,8 +80,9 @@ class PGGRPOTrainer(DAPOTrainer):
         self._loss_inputs: dict[str, Any] | None = None  # of the loss being computed, None outside of it
         if args.updates_per_generation == 1:
             logger.warning(
-                "There is one optimizer step per generation, so every ratio is exactly 1 when its gradient is taken: "
-                "the clip is inert, and the preference ratio scales the gradient and does nothing else. To train "
+                "There is one optimizer step per generation, so every ratio is exactly 1 when its gradient is taken, "
+                "but in groups that waited (carry_surplus): the clip is inert, and the preference ratio scales the "
+                "gradient and does nothing else. To train "
                 f"off-policy, raise steps_per_generation above gradient_accumulation_steps="
                 f"{args.gradient_accumulation_steps}, or num_iterations above 1."
             )

@@ -4,6 +4,7 @@ A rank that fails alone; started by tests/test_failing_rank.py.
 Usage: failing_rank_worker.py OUTPUT_DIR WHERE
 
 - `reward`, `async`: a reward function raises on rank 1 in its third call
+- `column`: a reward function pushes too few values with `log_extra` on rank 1
 - `construction`: rank 1 has a dataset that is refused
 - `callback`: a callback raises on rank 1, as anything else may that the trainer does not call for its result
 - `pairs`: PG-DPO with a callback that raises on rank 1
@@ -36,15 +37,19 @@ def main(output_dir: Path, where: str) -> None:
     dist.init_process_group("gloo", timeout=timedelta(minutes=30))
     here = os.environ["RANK"] == "1"
 
-    def failing_reward(completion_ids, **kwargs):
+    def failing_reward(completion_ids, log_extra, **kwargs):
         global calls
         calls += 1
+        if where == "column":
+            if here and calls == 3:
+                (output_dir / "failed_at").write_text(str(time.time()))
+            log_extra("length", [1] * (len(completion_ids) - (here and calls == 3)))
         if where in ("reward", "async") and here and calls == 3:
             fail(output_dir)
         return odd_length(completion_ids)
 
     async def failing_async_reward(completion_ids, **kwargs):
-        return failing_reward(completion_ids)
+        return failing_reward(completion_ids, **kwargs)
 
     class Failing(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):

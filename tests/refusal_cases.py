@@ -84,6 +84,8 @@ DAPO: Cases = [
     ({"loss_type": "ppo"}, "loss_type"),
     ({"loss_type": "cispo"}, "epsilon_high"),
     ({"loss_type": "bnpo"}, "loss_type"),
+    ({"loss_type": "bnpo", "on_exhausted": "raise", "mask_truncated_completions": True}, "loss_type"),
+    ({"importance_sampling_level": "sequence", "top_entropy_quantile": 0.5}, "top_entropy_quantile"),
     ({"loss_type": "grpo", "entropy_coef": 0.1}, "entropy_coef"),
     ({"loss_type": "dr_grpo", "use_adaptive_entropy": True}, "entropy_coef"),
     *WEIGHTING,
@@ -112,6 +114,7 @@ PG_GRPO: Cases = [
     ({"delta": 1.1}, "delta"),
     ({"steps_per_generation": 3}, "steps_per_generation"),
     ({"loss_type": "bnpo", "dynamic_sampling": True}, "loss_type"),
+    ({"top_entropy_quantile": 0.2}, "top_entropy_quantile"),
     ({"entropy_coef": 0.1, "dynamic_sampling": True}, "entropy_coef"),
     # Tokens of a completion share one ratio
     ({**ENTROPY}, "loss_type"),

@@ -5,7 +5,7 @@ import torch
 
 from tests import vllm_stub
 from tests.pg_tiny import pg_trainer
-from tests.tiny import dapo_trainer, logged, odd_length, rare_first_token
+from tests.tiny import dapo_trainer, logged, odd_length, prompts, rare_first_token
 
 
 TRAINERS = {"dapo": dapo_trainer, "pggrpo": pg_trainer}
@@ -48,6 +48,22 @@ def test_continuous_batching_trains_with_dynamic_sampling_and_surplus(tmp_path, 
     assert logged(trainer, "dynamic_sampling/surplus")[0] > 0
     assert logged(trainer, "dynamic_sampling/staleness_max")[1] == 1
     assert all(0 < norm < 100 for norm in logged(trainer, "grad_norm"))
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_an_evaluation_with_continuous_batching_is_one(tmp_path, name):
+    """The host leaves the model in training mode after it has generated so."""
+    options = {"dynamic_sampling": True, "mask_truncated_completions": True, "soft_overlong_cache": 4, "max_steps": 2}
+    evaluation = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 8}
+    trainer_args = {"eval_dataset": prompts(8)}
+    trainer = TRAINERS[name](tmp_path, HalfThenAll(), None, trainer_args, **options, **evaluation, **CONTINUOUS)
+    trainer.train()
+    assert len(logged(trainer, "eval_reward")) == len(logged(trainer, "grad_norm")) == 2
+    assert all("soft_overlong" not in key for entry in trainer.state.log_history for key in entry if "eval" in key)
+    assert len(logged(trainer, "eval_rewards/unscored")) == 2
+    assert len(logged(trainer, "rewards/unscored")) == len(logged(trainer, "dynamic_sampling/rounds"))
+    trainer.evaluate()
+    assert not trainer.model.training
 
 
 def test_continuous_batching_writes_what_the_default_backend_writes(tmp_path):

@@ -8,7 +8,7 @@ from peft import LoraConfig
 from dapo_ext.playground.policy import build_policy
 from dapo_ext.sampling.prompt_stream import PromptStream
 from pg_grpo.pair_loss import PairState
-from pg_grpo.pair_selection import PairsConverged, PairSelector, ScoredPair, pair_key
+from pg_grpo.pair_selection import Candidates, PairsConverged, PairSelector, ScoredPair, pair_key
 from tests.tiny import SMALL, logged, weights
 from tests.tiny_pairs import pairs, pg_dpo_trainer
 
@@ -51,6 +51,14 @@ def fill(chosen_by: PairSelector, first: list[int], state_of):
     rows = chosen_by.stream.dataset
     filled = chosen_by.fill([rows[i] for i in first], score, reported.update)
     return [pair.example["prompt_ids"][0] for pair in filled], asked, reported
+
+
+def test_of_what_was_scored_only_pairs_that_a_batch_may_hold_are_kept():
+    candidates = Candidates()
+    for number, states in enumerate([[DONE, STUCK, DONE], [DONE, LIVE, DONE], [DONE, DONE, DONE]]):
+        candidates.add([ScoredPair({"round": number}, state) for state in states], states, process_index=0)
+    assert [number for number, _ in candidates.pairs] == [0, 1, 2, 4]
+    assert candidates.states.count(DONE) == 7
 
 
 def test_a_step_whose_pairs_are_all_live_is_left_as_it_is():

@@ -297,13 +297,18 @@ class TestRewardCall:
         assert evaluate(EchoModel(), TOKENIZER, [{"prompt": "1"}], reward).avg_at_k == 0.75
         assert asyncio.run(notebook()).avg_at_k == 0.75
 
-    @pytest.mark.parametrize("bad", [None, math.nan, math.inf])
+    @pytest.mark.parametrize("bad", [None, math.nan])
     def test_unscored_completions_are_an_error(self, bad):
         def lazy_reward(prompts, **kwargs):
             return [bad if prompt == "2" else 1.0 for prompt in prompts]
 
         with pytest.raises(ValueError, match=r"'lazy_reward' returned None .* for 3 of 6 completions, .* '2'"):
             evaluate(EchoModel(), TOKENIZER, [{"prompt": "1"}, {"prompt": "2"}], lazy_reward, k=3)
+
+    @pytest.mark.parametrize("bad", [math.inf, "1", [1.0]])
+    def test_what_is_no_finite_number_is_an_error(self, bad):
+        with pytest.raises(ValueError, match=r"returned .* as the reward of completion 0"):
+            evaluate(EchoModel(), TOKENIZER, [{"prompt": "1"}], lambda prompts, **kwargs: [bad] * len(prompts))
 
     def test_wrong_number_of_rewards_is_an_error(self):
         with pytest.raises(ValueError, match="returned 1 rewards for 4 completions"):

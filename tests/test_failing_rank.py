@@ -60,6 +60,7 @@ def launch(launcher: str, output_dir: Path, where: str) -> tuple[list[int], list
                 ("accelerate", "reward"),
                 ("by hand", "reward"),
                 *((launcher, where) for launcher in [*LAUNCHERS, "by hand"] for where in ("construction", "callback")),
+                ("by hand", "column"),
                 *((launcher, "pairs") for launcher in [*LAUNCHERS, "by hand"]),
             ]
         ),
@@ -74,6 +75,9 @@ def test_all_ranks_end_with_the_traceback_of_the_one_that_failed(tmp_path, launc
     text = "\n".join(printed)
     if where == "construction":
         assert "`train_dataset='0 rows'` is refused" in text
+        return
+    if where == "column":
+        assert all("values to the column 'length' with `log_extra`" in each for each in printed)
         return
     assert "ConnectionError: the reward server of rank 1 is gone" in text
     assert "failing_rank_worker.py" in text

@@ -158,6 +158,22 @@ def feed(symptom, metric: str, values: list[float]) -> list[int]:
     return [i for i, value in enumerate(values) if symptom.observe({metric: value}) is not None]
 
 
+def test_a_held_out_metric_that_is_not_logged_is_said_without_a_remedy(tmp_path, caplog):
+    trainer = dapo_trainer(
+        tmp_path,
+        trainer_args={"callbacks": [TrainingGuards("eval_rewards/odd/mean")], "eval_dataset": prompts(8)},
+        **NEUTRAL,
+        eval_strategy="steps",
+        eval_steps=1,
+        max_steps=2,
+        per_device_eval_batch_size=8,
+    )
+    with caplog.at_level(logging.WARNING, logger="dapo_ext.reporting.guards"):
+        trainer.train()
+    (said,) = warnings_of(caplog)
+    assert said.endswith("it is not looked for, since the evaluation logs no `eval_rewards/odd/mean`.")
+
+
 def test_a_drift_is_that_of_two_means_of_ten():
     def watch(values):
         return feed(OutOfBounds("drift", "m", "", low=0.5, high=2.0, relative=True), "m", values)

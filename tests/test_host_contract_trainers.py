@@ -80,7 +80,7 @@ MODULES = {
     "dapo_ext.refusals.trainer_checks": GRPOTrainer,
     "dapo_ext.sampling.sampler_setup": GRPOTrainer,
     "dapo_ext.sampling.reward_columns": GRPOTrainer,
-    "dapo_ext.sampling.refilling_run": GRPOTrainer,
+    "dapo_ext.sampling.early_end": GRPOTrainer,
     "dapo_ext.resume.saving_errors": GRPOTrainer,
     "dapo_ext.resume.exact_resume": GRPOTrainer,
     "dapo_ext.resume.generation_resume": GRPOTrainer,

@@ -4,7 +4,9 @@ import os
 import sys
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from transformers import trainer as host
 from transformers.integrations import integration_utils
@@ -61,6 +63,19 @@ def test_the_card_keeps_what_concerns_this_machine_alone_to_itself(tmp_path):
 def test_the_card_lists_every_value_that_is_not_the_default(tmp_path, build, chosen):
     _, configuration = card_of(build(tmp_path, **chosen))
     assert {name: configuration[name] for name in chosen} == chosen
+
+
+def test_the_card_writes_values_of_other_types_as_plain_ones(tmp_path):
+    chosen = {
+        "learning_rate": np.float64(2e-5),
+        "model_init_kwargs": {"torch_dtype": torch.float32},
+        "lr_scheduler_type": "polynomial",
+        "lr_scheduler_kwargs": {"power": np.float32(0.5)},
+    }
+    _, configuration = card_of(dapo_trainer(tmp_path, **chosen))
+    assert configuration["learning_rate"] == 2e-5
+    assert configuration["model_init_kwargs"] == {"torch_dtype": "torch.float32"}
+    assert configuration["lr_scheduler_kwargs"] == {"power": 0.5}
 
 
 @pytest.mark.parametrize("build", [dapo_trainer, pg_trainer, pg_dpo_trainer])

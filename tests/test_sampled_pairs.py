@@ -1,6 +1,7 @@
 """Preference pairs from a policy's own samples."""
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from dapo_ext.playground import build_tokenizer, make_dataset
 from pg_grpo import sample_pairs
@@ -28,12 +29,23 @@ def test_a_completion_whose_text_is_not_what_was_sampled_is_in_no_pair():
 def test_a_message_must_end_and_a_text_must_have_its_tokens():
     tokenizer = build_tokenizer()
     ids = tokenizer("1+1")["input_ids"]
-    assert _is_as_sampled("1+1", [*ids, EOS], tokenizer)
-    assert not _is_as_sampled("1+1", ids, tokenizer)
-    assert not _is_as_sampled("1+", [*ids, EOS], tokenizer)
-    message = [{"role": "assistant", "content": "1+1"}]
-    assert _is_as_sampled(message, [*ids, EOS], tokenizer)
-    assert not _is_as_sampled(message, ids, tokenizer)
+    assert _is_as_sampled("1=", "1+1", [*ids, EOS], tokenizer)
+    assert not _is_as_sampled("1=", "1+1", ids, tokenizer)
+    assert not _is_as_sampled("1=", "1+", [*ids, EOS], tokenizer)
+    prompt, message = [{"role": "user", "content": "1="}], [{"role": "assistant", "content": "1+1"}]
+    assert _is_as_sampled(prompt, message, [*ids, EOS], tokenizer)
+    assert not _is_as_sampled(prompt, message, ids, tokenizer)
+
+
+def test_a_tokenizer_that_puts_a_token_before_every_text_gives_the_same_pairs():
+    prompts = make_dataset("train", 64)
+    plain, with_bos = build_tokenizer(), build_tokenizer()
+    special = (plain.eos_token, plain.eos_token_id)  # it has no other
+    with_bos.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{plain.eos_token} $A", special_tokens=[special]
+    )
+    assert with_bos("1+1")["input_ids"] == [EOS, *plain("1+1")["input_ids"]]
+    assert len(sample_pairs(policy(), with_bos, prompts, EvenLength(), seed=3, **SETTING)) > 5
 
 
 class EvenLength:

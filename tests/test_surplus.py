@@ -273,7 +273,7 @@ def test_the_checkpoint_is_in_open_formats(tmp_path):
     trainer.train()
     folder = tmp_path / "checkpoint-2"
     arrays = load_file(folder / "dynamic_sampling.safetensors")
-    (part,) = trainer.sampler.surplus.parts
+    part = trainer.sampler.surplus.groups
     assert arrays["waiting_completion_ids"].tolist() == [i for row in part.rows for i in row.completion_ids]
     assert arrays["hits"].sum() + arrays["misses"].sum() > 0
     table = pd.read_parquet(folder / "dynamic_sampling.parquet")

@@ -283,6 +283,16 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(two_checkpoint
     assert torch.equal(weights(trainer), before)
 
 
+def test_offline_pass_rates_belong_to_the_run(tmp_path):
+    rated = prompts(64).add_column("rate", [0.5] * 64)
+    options = {**RUN, "dataset": rated, "prompt_selection": "predictive"}
+    dapo_trainer(tmp_path, rare_first_token, **{**options, "max_steps": 1}).train()
+    trainer = dapo_trainer(tmp_path, rare_first_token, **{**options, "max_steps": 2, "pass_rate_column": "rate"})
+    with refused("resume_from_checkpoint") as error:
+        trainer.train(resume_from_checkpoint=True)
+    assert "pass_rate_column is None there and 'rate' here" in str(error.value)
+
+
 def test_another_trainer_is_another_run(two_checkpoints, tmp_path):
     trainer = pg_trainer(tmp_path, rare_first_token, **{**RUN, "max_steps": 4})
     with refused("resume_from_checkpoint") as error:

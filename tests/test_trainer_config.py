@@ -37,11 +37,26 @@ def test_without_a_configuration_the_defaults_are_used(tmp_path, monkeypatch, tr
 @pytest.mark.parametrize(("trainer", "config", "data", "method"), TRAINERS)
 def test_trls_configuration_is_refused(tmp_path, trainer, config, data, method):
     trls = DPOConfig if issubclass(config, DPOConfig) else GRPOConfig
-    message = rf"`args='{trls.__name__}'` is refused: .*\. Remedy: pass a (dapo_ext|pg_grpo)\.{config.__name__}\."
+    message = rf"`args='{trls.__name__}'` is refused: .*\. Remedy: pass a (dapo_ext|pg_grpo)\.{config.__name__}, or"
     with pytest.raises(Refusal, match=message):
         trainer(policy(), args=trls(str(tmp_path), use_cpu=True, bf16=False), **data)
 
 
+def test_fields_that_a_trainer_would_not_read_are_refused(tmp_path):
+    config = PGGRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(Refusal, match="DAPOTrainer would not read pg_beta, pg_length_exponent, ratio_level"):
+        DAPOTrainer(policy(), args=config, **GROUPS)
+
+
+def test_a_derived_trainer_may_read_further_fields(tmp_path):
+    class Derived(DAPOTrainer):
+        pass
+
+    derived_config = dataclasses.make_dataclass("DerivedConfig", [("knob", float, 1.0)], bases=(DAPOConfig,))
+    config = derived_config(str(tmp_path), use_cpu=True, bf16=False)
+    assert Derived(policy(), args=config, processing_class=build_tokenizer(), **GROUPS).args.knob == 1.0
+
+
 def test_dapos_configuration_is_refused_by_pg_grpo(tmp_path):
-    with pytest.raises(Refusal, match=r"`args='DAPOConfig'` .* pg_grpo\.PGGRPOConfig\."):
+    with pytest.raises(Refusal, match=r"`args='DAPOConfig'` .* pg_grpo\.PGGRPOConfig, or"):
         PGGRPOTrainer(policy(), args=DAPOConfig(str(tmp_path), use_cpu=True, bf16=False), **GROUPS)

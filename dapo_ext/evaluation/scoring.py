@@ -10,6 +10,8 @@ from typing import Any, cast
 import numpy as np
 from transformers import TrainerState
 
+from ..rewards.reward_checks import read_rewards
+
 
 def score(
     reward_func: Callable[..., list[float]],
@@ -33,17 +35,12 @@ def score(
         with ThreadPoolExecutor(1) as executor:
             output = executor.submit(asyncio.run, cast(Any, output)).result()
     name = getattr(reward_func, "__name__", type(reward_func).__name__)
-    rewards = [math.nan if reward is None else float(reward) for reward in output]
-    if len(rewards) != len(rows):
+    rewards = [math.nan if reward is None else reward for reward in read_rewards(output, name, len(rows))]
+    missing = [row["prompt"] for row, reward in zip(rows, rewards, strict=True) if math.isnan(reward)]
+    if missing:
         raise ValueError(
-            f"The reward function '{name}' returned {len(rewards)} rewards for {len(rows)} completions. It must return "
-            f"one per completion."
-        )
-    bad = [i for i, reward in enumerate(rewards) if not math.isfinite(reward)]
-    if bad:
-        raise ValueError(
-            f"The reward function '{name}' returned None or a value that is not finite for {len(bad)} of {len(rows)} "
-            f"completions, first for the prompt {rows[bad[0]]['prompt']!r}. A mean over the rest would be "
-            f"biased: return a number for every completion, or leave these prompts out of the dataset."
+            f"The reward function '{name}' returned None or NaN for {len(missing)} of {len(rows)} completions, first "
+            f"for the prompt {missing[0]!r}. A mean over the rest would be biased: return a number for every "
+            "completion, or leave these prompts out of the dataset."
         )
     return np.array(rewards)

@@ -38,12 +38,21 @@ def check_objective(args) -> None:
         reason = "loss_type='dr_grpo' divides by it"
         raise refusal("max_completion_length", None, reason, "give a number of tokens, or use loss_type='dapo'")
     drops_rows = args.mask_truncated_completions or args.dynamic_sampling
-    if args.loss_type == "bnpo" and args.dynamic_sampling and args.on_exhausted == "shrink":
+    shrinks = args.dynamic_sampling and args.on_exhausted == "shrink"
+    if args.loss_type == "bnpo" and (args.mask_truncated_completions or shrinks):
         raise refusal(
             "loss_type",
             args.loss_type,
             "it averages each micro-batch by itself, so micro-batches left without live rows would dilute it",
-            "use loss_type='dapo', the same mean over the whole optimizer step, or on_exhausted='raise'",
+            "use loss_type='dapo', the same mean over the whole optimizer step, or on_exhausted='raise' and no "
+            "mask_truncated_completions",
+        )
+    if args.importance_sampling_level == "sequence" and args.top_entropy_quantile < 1:
+        raise refusal(
+            "top_entropy_quantile",
+            args.top_entropy_quantile,
+            "under a ratio of whole sequences every token carries the gradient of all, so that none can be left out",
+            "set it to 1.0, or use a ratio at token level",
         )
     entropy_bonus = args.use_adaptive_entropy or args.entropy_coef != 0
     if args.loss_type in ROW_MEAN_LOSSES and drops_rows and entropy_bonus:

@@ -32,7 +32,7 @@ def check_prompt_lengths(trainer) -> None:
     """
     Refuse a map-style training dataset with prompts that fill the model's context; warn where completions may.
 
-    A token is at least a byte long, so only prompts with about as many bytes as the context has tokens are tokenized.
+    A token is at least a byte long, so only prompts with more bytes than the context leaves tokens for are tokenized.
 
     Args:
         trainer (`DAPOTrainer`):
@@ -48,7 +48,10 @@ def check_prompt_lengths(trainer) -> None:
         return
     limit = context - room - TEMPLATE_TOKENS
     rows = [row for row, prompt in enumerate(dataset["prompt"]) if len(repr(prompt).encode()) > limit]
-    lengths = {row: len(GRPOTrainer._tokenize_prompts(trainer, [dataset[row]["prompt"]])[0][0]) for row in rows}
+    if not rows:
+        return
+    prompt_ids = GRPOTrainer._tokenize_prompts(trainer, dataset.select(rows)["prompt"][:])[0]
+    lengths = dict(zip(rows, map(len, prompt_ids), strict=True))
     full = [row for row, length in lengths.items() if length >= context]
     if full:
         raise refusal(
@@ -87,7 +90,10 @@ class FittingPrompts(GRPOTrainer):
         return prompt_ids, *images
 
     def _generate_single_turn(self, *args, **kwargs) -> tuple:
+        training = self.model.training
         completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        # Continuous batching leaves the model in training mode, and an evaluation would go on as a training step
+        self.model.train(training)
         empty = sum(not ids for ids in completion_ids)
         if empty and not self.tools:  # a turn after a tool's answer may be empty
             raise RuntimeError(

@@ -47,7 +47,7 @@ class TrainingGuards(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for symptom, finding in self._observe(logs):
-            logger.warning(f"{symptom.name.capitalize()} at step {state.global_step}: {finding}. {symptom.remedy}")
+            logger.warning(f"{symptom.name.capitalize()} at step {state.global_step}: {finding}")
 
     def _observe(self, logs: Logs) -> list[tuple[Symptom, str]]:
         """What has been found now, which is not looked for any more."""

@@ -119,11 +119,12 @@ def drop_loss_metrics(metrics: Metrics) -> None:
                 del metrics[name]
 
 
-def rescale_sequence_clip_metrics(metrics: Metrics, live_row_share: float) -> None:
+def rescale_sequence_metrics(metrics: Metrics, live_row_share: float) -> None:
     """
-    Make the sequence-level clip metrics means over the live rows.
+    Make the metrics with one value per row, the sequence-level clip flags and VESPO's weight, means over the live rows.
 
-    The host averages one clip flag for each row over all rows of the micro-batch; the flag of a dead row is 0.
+    The host averages over all rows of the micro-batch; of a dead row the flags are 0 and the weight is that of a ratio
+    of 1, which is 1.
 
     Args:
         metrics (`dict[str, list[float]]`):
@@ -131,10 +132,12 @@ def rescale_sequence_clip_metrics(metrics: Metrics, live_row_share: float) -> No
         live_row_share (`float`):
             Live rows of the micro-batch over all its rows, on all ranks; above 0.
     """
-    if "clip_ratio/low_mean" not in metrics:  # a loss without clipping
-        return
-    for name in ("low_mean", "high_mean", "region_mean"):
-        values = metrics[f"clip_ratio/{name}"]
-        values[-1] = values[-1] / live_row_share
-    # The smallest flag of the live rows is 1 only if every one of them is clipped
-    metrics["clip_ratio/low_min"][-1] = float(metrics["clip_ratio/low_mean"][-1] == 1)
+    for name in ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "cispo_clip_ratio"):
+        if name in metrics:  # the others belong to another loss
+            metrics[name][-1] /= live_row_share
+    if "vespo/phi_seq_mean" in metrics:
+        values = metrics["vespo/phi_seq_mean"]
+        values[-1] = 1 + (values[-1] - 1) / live_row_share
+    if "clip_ratio/low_min" in metrics:
+        # The smallest flag of the live rows is 1 only if every one of them is clipped; the host's share is in float32
+        metrics["clip_ratio/low_min"][-1] = float(metrics["clip_ratio/low_mean"][-1] > 1 - 1e-5)

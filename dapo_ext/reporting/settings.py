@@ -1,8 +1,10 @@
 """What a run was configured with: the fields that were set, and those of the method."""
 
 import dataclasses
+from enum import Enum
 from typing import Any
 
+import numpy as np
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from trl import DPOConfig, GRPOConfig
@@ -42,7 +44,7 @@ def settings(args: TrainingArguments) -> dict[str, Any]:
         if not field.init or name in NOT_SETTINGS or name not in values:
             continue
         # The host hides whatever is called a token, the one that pads as well, which is no secret
-        value = args.pad_token if name == "pad_token" else values[name]
+        value = _plain(args.pad_token if name == "pad_token" else values[name])
         if name not in inherited or not all(_is_default(value, each) for each in (field, inherited[name])):
             chosen[name] = value
     return chosen
@@ -62,4 +64,13 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)  # of an enumeration
+    """A value as YAML knows it: of an enumeration its value, of a number of numpy the number, of the rest the text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(each) for each in value]
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or type(value) in (bool, int, float, str) else str(value)

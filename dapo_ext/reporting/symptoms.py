@@ -21,7 +21,7 @@ class Symptom(Protocol):
     remedy: str
 
     def observe(self, logs: Logs) -> str | None:
-        """Take in a logged record; a sentence, without a full stop, once the symptom is there."""
+        """Take in a logged record; what is to be said once the symptom is there, or cannot be looked for."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class OutOfBounds:
             return None
         bound, side = (self.low, "below") if last < self.low * unit else (self.high, "above")
         limit = f"{bound:g} times the {unit:.3g} of the beginning" if self.relative else f"{bound:g}"
-        return f"the mean of `{self.metric}` over the last {WINDOW} logs is {last:.3g}, {side} {limit}"
+        return f"the mean of `{self.metric}` over the last {WINDOW} logs is {last:.3g}, {side} {limit}. {self.remedy}"
 
 
 @dataclass
@@ -94,7 +94,7 @@ class HeldOutFall:
             return None
         for name in (self.metric, self.spread_metric):
             if name is not None and name not in logs:
-                return f"it is not looked for, since the evaluation logs no `{name}`"
+                return f"it is not looked for, since the evaluation logs no `{name}`."
         if math.isnan(value):
             return None
         spread = math.sqrt(value * (1 - value)) if self.spread_metric is None else _number(logs, self.spread_metric)
@@ -118,7 +118,7 @@ class HeldOutFall:
             return None
         return (
             f"`{self.metric}` has fallen from {peak.value:.3g} to {fallen:.3g}, while `{self.train_metric}` has risen "
-            f"from {fmean(before):.3g} to {fmean(now):.3g}"
+            f"from {fmean(before):.3g} to {fmean(now):.3g}. {self.remedy}"
         )
 
 

@@ -31,13 +31,12 @@ class GenerationResume(ExactResume):
             "num_generations": args.num_generations,
             "num_iterations": args.num_iterations,
         }
-        prompts = {"shuffle_dataset": args.shuffle_dataset, "prompt_selection": args.prompt_selection}
-        names = list(self.reward_func_names)
-        punished = bool(args.soft_overlong_tokens)
-        rewards = {
-            "reward_funcs": names[:-1] if punished else names,  # the last is the punishment, which is not the user's
-            "soft_overlong_cache": "above 0" if punished else 0,
-        }
+        names = ("shuffle_dataset", "prompt_selection", "pass_rate_column")
+        prompts = {name: getattr(args, name) for name in names}
+        reward_names = list(self.reward_func_names)
+        if args.soft_overlong_tokens:
+            reward_names.pop()  # the punishment's, which is not the user's
+        rewards = {"reward_funcs": reward_names, "soft_overlong_cache": "above 0" if args.soft_overlong_tokens else 0}
         return {**super()._run_fields(), **layout, **prompts, **rewards}
 
     def _forget_last_call(self) -> None:

@@ -20,9 +20,10 @@ class ExplainedSaving:
         except Exception as error:
             folder = Path(self._get_output_dir(trial=trial))
             checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            remedy = "Make room or make the folder writable. " if isinstance(error, OSError) else ""
             error.add_note(
                 f"Raised while {checkpoint} was written to {folder}, {_describe_room(folder)}. "
-                f"Make room or make the folder writable. {_describe_way_on(self._whole_checkpoint)}"
+                f"{remedy}{_describe_way_on(self._whole_checkpoint)}"
             )
             raise
 

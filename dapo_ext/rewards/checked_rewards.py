@@ -9,7 +9,7 @@ from torch import nn
 from trl import GRPOTrainer
 from trl.trainer.utils import is_async_callable
 
-from .reward_checks import read_rewards, refuse_infinite
+from .reward_checks import describe_uneven_columns, read_rewards, refuse_infinite
 from .waiting import report_waiting
 
 
@@ -19,6 +19,7 @@ class CheckedRewards(GRPOTrainer):
 
     - A function that takes long is named in the log while it runs.
     - What it returns must be one number, `None` or NaN for each completion; anything else is an error that names it.
+    - What it pushes with `log_extra` must be one value for each completion.
     - What it raises says which function and rank it came from. With several ranks all of them end at once with that
       rank's traceback, where they would otherwise wait for it until the collective times out.
     """
@@ -34,8 +35,13 @@ class CheckedRewards(GRPOTrainer):
             rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         finally:
             self.reward_funcs = given
+        uneven = describe_uneven_columns(self._pending_extra_logs, len(prompts))
+        if uneven:
+            failures.append(ValueError(uneven))
         if self.accelerator.num_processes > 1:
             _end_together(failures, self.accelerator.process_index)
+        elif failures:
+            raise failures[0]
         refuse_infinite(rewards_per_func, self.reward_func_names)
         return rewards_per_func
 

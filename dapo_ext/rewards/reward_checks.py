@@ -1,6 +1,6 @@
 """What happens to rewards between the reward functions and everything that is computed from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -66,6 +66,25 @@ def _shown(value: Any) -> str:
     """Type and the beginning of a value: it may hold a whole prompt."""
     shown = repr(value)
     return f"{shown if len(shown) <= 40 else shown[:40] + '...'} ({type(value).__name__})"
+
+
+def describe_uneven_columns(columns: Mapping[str, Sequence[Any]], count: int) -> str | None:
+    """
+    What is wrong with the columns that reward functions pushed with `log_extra`, if anything is.
+
+    Args:
+        columns (`Mapping[str, Sequence]`):
+            Values by column.
+        count (`int`):
+            Completions, for each of which there must be one.
+    """
+    for column, values in columns.items():
+        if len(values) != count:
+            return (
+                f"A reward function pushed {len(values)} values to the column {column!r} with `log_extra`, but the "
+                f"batch has {count} rows. Push exactly one value per completion."
+            )
+    return None
 
 
 def refuse_infinite(rewards_per_func: torch.Tensor, names: Sequence[str]) -> None:

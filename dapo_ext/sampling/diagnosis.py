@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .refilling_run import NothingToTrainOn
+from .early_end import NothingToTrainOn
 
 
 class GenerationBudgetExhausted(RuntimeError):

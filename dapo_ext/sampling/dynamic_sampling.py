@@ -115,7 +115,7 @@ class DynamicSampler:
 
     def state(self) -> SamplingState:
         """Everything the next batch depends on; called on every rank."""
-        rows = self._gather_object([row for part in self.surplus.parts for row in part.rows])
+        rows = self._gather_object(self.surplus.groups.rows if self.surplus.groups else [])
         values = {
             "prompt_selection": self.prompts.name,
             "generation": self.generation,
@@ -173,11 +173,9 @@ class DynamicSampler:
 
     def _pool(self, rounds: list[Round]) -> GroupPool:
         """Groups in the order of [`choose_groups`]: those that waited, then those just generated."""
-        waited = [part.to(rounds[0].lengths.device) for part in self.surplus.parts]
-        share = self.rules.share
-        return GroupPool(
-            waited + rounds, share.num_generations, share.process_index, share.num_processes, self._gather_object
-        )
+        waited, share = self.surplus.groups, self.rules.share
+        parts = [waited.to(rounds[0].lengths.device), *rounds] if waited else rounds
+        return GroupPool(parts, share.num_generations, share.process_index, share.num_processes, self._gather_object)
 
     def _hand_out(self, generated: Round, pool: GroupPool, choice: Choice, keys: list) -> SampledBatch:
         """Bring the rows of the batch, and those that wait, to the ranks whose share they fall in."""
@@ -192,7 +190,7 @@ class DynamicSampler:
         for position, row in enumerate(batch.rows, first):
             row.kept = position < live_rows
         waiting = pool.take(choice.staying)
-        self.surplus = Surplus([waiting], choice.staying_written_at, [keys[group] for group in choice.staying])
+        self.surplus = Surplus(waiting, choice.staying_written_at, [keys[group] for group in choice.staying])
         return SampledBatch(
             rows=batch.rows,
             rewards_per_func=rewards,

@@ -17,8 +17,10 @@ def deciding_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor, colu
     """
     Weighted sum of the deciding reward functions, `R_i = sum_k w_k R_ik`, a missing reward counting as absent.
 
-    The sum is formed as TRL forms it (NaN terms are left out; a row in which every deciding function is NaN has no
-    reward), but in float64, so that the tolerance of the filter is not spent on rounding.
+    The sum is formed as TRL forms it with `multi_objective_aggregation="sum_then_normalize"` (NaN terms are left out; a
+    row in which every deciding function is NaN has no reward), but in float64, so that the tolerance of the filter is
+    not spent on rounding. It decides with `"normalize_then_sum"` as well, where functions whose weighted rewards cancel
+    in every row of a group would still give advantages.
 
     Args:
         rewards_per_func (`torch.Tensor` of shape `(R, F)`):

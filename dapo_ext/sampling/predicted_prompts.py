@@ -52,7 +52,7 @@ class PredictedPrompts:
         self.selector.start_generation()
         self._used = set(waiting)
         self._predicted, self._informative = [], []
-        drawn = self.refill(max(missing, 1), max(most, self._share.multiple))
+        drawn = self.refill(max(missing, 1), most)
         assert drawn is not None  # the budget holds a round
         return drawn
 

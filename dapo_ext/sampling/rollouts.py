@@ -82,20 +82,11 @@ def make_rows(
         rewards_per_func (`torch.Tensor` of shape `(R', F)`):
             Rewards whose first `R` rows are this rank's.
         extra_columns (`dict[str, list]`):
-            What the reward functions pushed with `log_extra`.
+            What the reward functions pushed with `log_extra`, one value per row.
 
     Returns:
         `list[Rollout]`
-
-    Raises:
-        ValueError: if an extra column has not exactly one value per row.
     """
-    for column, values in extra_columns.items():
-        if len(values) != len(examples):
-            raise ValueError(
-                f"A reward function pushed {len(values)} values to the column {column!r} with `log_extra`, but the "
-                f"batch has {len(examples)} rows. Push exactly one value per completion."
-            )
     return [
         Rollout(
             example=example,

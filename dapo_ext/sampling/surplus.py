@@ -13,7 +13,7 @@ from .rollouts import Round
 class Surplus:
     """Informative groups beyond the batch, waiting for the next one."""
 
-    parts: list[Round] = field(default_factory=list)  # one round, or none: this rank's share of the rows
+    groups: Round | None = None  # this rank's share of their rows
     written_at: list[int] = field(default_factory=list)  # generation in which each group was written
     keys: list[Any] = field(default_factory=list)  # identity of each group's prompt, see `RoundPrompts`
 

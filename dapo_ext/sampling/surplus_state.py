@@ -24,6 +24,7 @@ def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any],
     Returns:
         `tuple`: plain values, arrays, and the dataset rows.
     """
+    assert surplus.groups is not None  # there are rows
     with_logprobs = rows[0].logprobs is not None
     values = {
         "written_at": surplus.written_at,
@@ -35,7 +36,7 @@ def pack_surplus(surplus: Surplus, rows: list[Rollout]) -> tuple[dict[str, Any],
     }
     arrays = {
         "rewards": np.array([row.rewards for row in rows], dtype=np.float32),
-        "truncated": torch.cat([part.truncated for part in surplus.parts]).cpu().numpy(),
+        "truncated": surplus.groups.truncated.cpu().numpy(),
         "prompt_lengths": np.array([len(row.prompt_ids) for row in rows], dtype=np.int64),
         "completion_lengths": np.array([len(row.completion_ids) for row in rows], dtype=np.int64),
         "prompt_ids": np.concatenate([row.prompt_ids for row in rows]).astype(np.int64),
@@ -76,14 +77,14 @@ def unpack_surplus(
     size = len(rows) // len(values["written_at"])
     numbers = [group * size + i for group in chosen for i in range(size)]
     rows = [rows[number] for number in numbers]
-    part = Round(
+    groups = Round(
         rows=rows[rank_slice(len(rows), process_index, num_processes)],
         rewards_per_func=torch.tensor([row.rewards for row in rows]),
         lengths=torch.tensor([len(row.completion_ids) for row in rows]),
         truncated=torch.from_numpy(arrays["truncated"])[numbers],
     )
     return Surplus(
-        [part], [values["written_at"][group] for group in chosen], [values["keys"][group] for group in chosen]
+        groups, [values["written_at"][group] for group in chosen], [values["keys"][group] for group in chosen]
     )
 
 

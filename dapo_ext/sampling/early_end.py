@@ -1,4 +1,4 @@
-"""What a trainer that refills its batches adds to a run: an early end in good order."""
+"""An early end of a run, in good order, where nothing is left to train on."""
 
 from accelerate.logging import get_logger
 
@@ -10,7 +10,7 @@ class NothingToTrainOn(RuntimeError):
     """No candidate gives a gradient. To be raised between optimizer steps, where weights and optimizer are whole."""
 
 
-class RefillingRun:
+class EndsEarly:
     """
     Mixin, to stand before a subclass of [`~transformers.Trainer`] among the bases.
 
