@@ -102,7 +102,7 @@ SECTIONS = {
     ),
 }
 # In the order of the page; a quick result is shown where there is nothing else
-PRESETS = ("full", "campaign", "gpu", "small", "quick")
+PRESETS = ("full", "campaign", "gpu", "quick")
 PLOTS = "plots"
 HEAD = """\
 # Results

@@ -12,9 +12,9 @@ from benchmarks.algorithms import train
 from benchmarks.algorithms.rows import METHODS, ON_POLICY_METHODS
 from benchmarks.algorithms.summary import at_budget, summarise
 from benchmarks.harness import tables
+from benchmarks.harness.comparisons import holm, paired_p_value
 from benchmarks.harness.method_runs import START, MethodSpec, clip_shares, mean_entropy, train_method
 from benchmarks.harness.tables import Campaign
-from benchmarks.page.comparisons import holm, paired_p_value
 from dapo_ext import evaluate
 from dapo_ext.playground import make_dataset
 from tests.campaigns import campaign, small  # noqa: F401 - a fixture
@@ -68,7 +68,7 @@ def test_the_reported_runs_take_what_their_trials_chose(tmp_path, monkeypatch):
     assert "| PG-GRPO, no KL, pg_beta 0.1 | 0.400 | 0.400 |" in page
     edges = page.split("own lies at the edge of what was tried for: ")[1].split("\n")[0]
     assert edges == "GRPO (TRL) (epsilon 0.4); PG-DPO, offline (pg_beta 0.03)."
-    assert "| warm start | 0.400 | - | - | 0k | 0 | - | 0k | - | 0.200 | 20.0 |" in page
+    assert "| warm start | 0.400 | - | - | 0k | 0 | - | - | - | 0k | - | 0.200 | 20.0 |" in page
 
 
 # ---- The table ----
@@ -94,28 +94,39 @@ def test_the_table_is_read_where_the_budget_was_measured_and_paired_by_run():
         with_budget_point(record(spec("grpo", seed=0), 0.4, tokens=100), 0.36, 84),
         record(spec("grpo", seed=1), 0.6, tokens=79),  # ended before the budget
         with_budget_point(record(spec("dapo", seed=1), 0.8, tokens=160), 0.5, 90),
-        with_budget_point(record(spec("dapo", seed=0), 0.6, tokens=160), 0.4, 86),
+        with_budget_point(record(spec("dapo", seed=0), 0.7, tokens=160), 0.4, 86),
         *(
             record(spec("pg-dpo", seed=s), 0.0, points=[{**point, **common} for point in offline], clip={})
             for s in (0, 1)
         ),
+        record(spec("dpo", seed=0), 0.0, points=[{**point, **common, "accuracy": 0.4} for point in offline], clip={}),
+        record(spec("dpo", seed=1), 0.0, points=[{**point, **common, "accuracy": 0.5} for point in offline], clip={}),
     ]
     summary = summarise(records)
     assert summary["equal_tokens"] == 80
     rows = summary["rows"]
     assert (rows["dapo"]["tokens_at_budget"], rows["dapo"]["steps_at_budget"]) == (88, 5)
-    assert {name: row["runs_short_of_budget"] for name, row in rows.items()} == {"grpo": 1, "dapo": 0, "pg-dpo": 0}
+    assert [rows[name]["runs_short_of_budget"] for name in ("grpo", "dapo", "pg-dpo")] == [1, 0, 0]
     assert rows["grpo"]["accuracy"]["mean"] == pytest.approx(0.48)
     assert rows["dapo"]["accuracy"]["mean"] == pytest.approx(0.45)
-    assert rows["dapo"]["accuracy_end"]["mean"] == pytest.approx(0.7)
+    assert rows["dapo"]["accuracy_end"]["mean"] == pytest.approx(0.75)
     assert rows["dapo"]["difference"]["mean"] == pytest.approx((0.04 - 0.10) / 2)
     assert rows["dapo"]["difference"]["interval"] == pytest.approx([-0.1, 0.04])
     assert rows["pg-dpo"]["accuracy"]["mean"] == 0.7
     assert rows["pg-dpo"]["is_offline"]
     assert not rows["dapo"]["is_offline"]
     assert "difference" not in rows["grpo"]
-    expected = holm([paired_p_value([0.04, -0.10]), paired_p_value([0.34, 0.10])])
-    assert [rows[name]["difference"]["p_holm"] for name in ("dapo", "pg-dpo")] == pytest.approx(expected)
+    assert rows["pg-dpo"]["difference_offline"]["mean"] == pytest.approx(0.25)
+    pairs = {
+        ("dapo", "difference"): [0.04, -0.10],
+        ("pg-dpo", "difference"): [0.34, 0.10],
+        ("dpo", "difference"): [0.04, -0.10],
+        ("dapo", "difference_end"): [0.3, 0.2],
+        ("pg-dpo", "difference_offline"): [0.3, 0.2],
+    }
+    expected = holm([paired_p_value(each) for each in pairs.values()])
+    assert [rows[name][what]["p_holm"] for name, what in pairs] == pytest.approx(expected)
+    assert not {"difference_end", "difference_offline"} & set(rows["dpo"])
 
 
 def test_a_run_that_spent_nothing_stands_at_its_end():

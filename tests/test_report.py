@@ -21,6 +21,9 @@ def test_the_page_is_what_its_results_give(tmp_path):
         assert (BENCHMARKS / picture).is_file()
 
 
+RATE = {"learning_rate": 1e-4}
+
+
 def figures(mean, p=None, **changes):
     value = {"mean": mean, "interval": [mean - 0.01, mean + 0.01], "values": 6}
     return {**value, "p": p, "p_holm": p, **changes} if p is not None else value
@@ -32,13 +35,16 @@ def algorithms_result():
     for name, accuracy, p in (
         ("grpo", 0.6, None),
         ("gspo", 0.4, 0.0004),
-        ("pg-grpo-0.1", 0.61, 0.4),
+        ("pg-grpo", 0.61, 0.4),
         ("dpo", 0.7, 0.01),
     ):
         rows[name] = {
             "accuracy": figures(accuracy),
             "accuracy_end": figures(accuracy + 0.05),
-            "tokens": 200_000.0,
+            "tokens": 230_000.0,
+            "tokens_at_budget": 200_000.0,
+            "steps_at_budget": 130.0,
+            "runs_short_of_budget": int(name == "gspo"),
             "steps": 150.0 if name == "gspo" else 160.0,
             "length": 25.0,
             "entropy": 0.12,
@@ -47,6 +53,8 @@ def algorithms_result():
         }
         if p is not None:
             rows[name]["difference"] = figures(accuracy - 0.6, p)
+            if name != "dpo":
+                rows[name]["difference_end"] = figures(accuracy - 0.6 + 0.03, p)
         tokens = (200_000, 200_000) if name == "dpo" else (0, 200_000)
         seeds[name] = {
             "points": [
@@ -68,7 +76,7 @@ def algorithms_result():
             "start_entropy": 0.2,
             "start_length": 27.0,
             "rows": rows,
-            "learning_rates": {name: {"trials": [[1e-4, 0.4], [3e-4, 0.5]], "chosen": 3e-4} for name in rows},
+            "tuning": {name: {"tried": [[RATE, 0.4]], "chosen": RATE} for name in rows},
         },
     }
 
@@ -77,11 +85,13 @@ def test_methods_that_lose_are_named_beside_those_that_win(tmp_path):
     page = report.render([algorithms_result()], tmp_path)
     assert "- better: <dpo> (+0.100)" in page
     assert "- worse: <gspo> (-0.200)" in page
-    assert "- not told apart from it: <pg-grpo-0.1> (+0.010)" in page
-    assert (
-        "| <gspo> | 0.400 [0.390, 0.410] | -0.200 [-0.210, -0.190] | < 0.001 | 0.450 [0.440, 0.460] | 200k | 1.23% |"
-        in page
-    )
+    assert "- not told apart from it: <pg-grpo> (+0.010)" in page
+    at_end = page.split("Against GRPO at equal updates")[1]
+    assert "- worse: <gspo> (-0.170)\n- not told apart from it: <pg-grpo> (+0.040)" in at_end
+    row = next(line for line in page.splitlines() if line.startswith("| <gspo> |")).split(" | ")
+    assert row[1:4] == ["0.400 [0.390, 0.410]", "-0.200 [-0.210, -0.190]", "< 0.001"]
+    assert row[4:9] == ["200k", "130", "0.450 [0.440, 0.460]", "-0.170 [-0.180, -0.160]", "< 0.001"]
+    assert "Runs ended before that, and are read at their end: <gspo>." in page
     assert "Runs ended before the last update, with no informative group left to train on: <gspo>." in page
     assert (tmp_path / "algorithms-full.png").stat().st_size > 10_000
 

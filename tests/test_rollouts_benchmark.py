@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 
 from benchmarks import report, rollouts
+from benchmarks.harness.comparisons import holm
 from benchmarks.harness.methods import PROMPTS_PER_GENERATION
 from benchmarks.harness.playground_runs import RunSpec
 from benchmarks.harness.pools import SIZE, train_prompts
 from benchmarks.rollouts import PRESETS, specs, train
+from benchmarks.rollouts.rows import POLICIES
 from benchmarks.rollouts.summary import first_reaching, measure, summarise
 from dapo_ext.playground import make_dataset
 from tests.tiny import policy_dir
@@ -87,9 +89,28 @@ def test_the_figures_of_a_run_are_read_off_its_curve():
     assert figures["accuracy_equal_tokens"] == pytest.approx(0.7 - 0.1 * 40 / 120)
     assert figures["accuracy_equal_time"] == 0.6  # its run was shorter: its end holds
     # .5 is reached half way from .3 to .7
-    assert figures["time_to_baseline"] == pytest.approx(4)
+    assert figures["seconds_to_baseline"] == figures["cpu_seconds_to_baseline"] == pytest.approx(4)
     assert figures["tokens_to_baseline"] == pytest.approx(80)
     assert first_reaching(GRPO, 0.51, "seconds") is None
+
+
+def test_a_baseline_that_was_there_before_its_end_is_read_where_it_first_was():
+    early = curve((0, 0, 0, 0.3, 0, 0, 0), (4, 100, 10, 0.6, 8, 4, 4), (8, 200, 20, 0.5, 16, 8, 8))
+    records = [
+        {"spec": dataclasses.asdict(spec), "points": FAST if spec.row == "predictive" else early}
+        for spec in specs(PRESETS["full"], 1)
+    ]
+    rows = summarise(records)["mixed"]
+    assert rows["grpo"]["speed_up"]["seconds"]["mean"] == 1
+    # .5 is reached at 20 / 3 seconds by the baseline, whose run has 20, and at 4 by the other
+    assert rows["predictive"]["speed_up"]["seconds"]["mean"] == pytest.approx(20 / 3 / 4)
+
+
+def test_the_differences_of_a_pool_are_corrected_together():
+    paired = summarise(run_records())["mixed"]
+    found = [each for policy in POLICIES for each in paired[policy]["paired"].values()]
+    assert len(found) == 5 * 3
+    assert holm([each["p"] for each in found]) == [each["p_holm"] for each in found]
 
 
 def run_records():
@@ -113,7 +134,7 @@ def test_the_page_shows_cost_accuracy_and_calibration(tmp_path):
     summary = summarise(run_records())
     row = summary["saturated"]["predictive"]
     assert row["paired"]["accuracy_equal_steps_minus_uniform"]["mean"] == pytest.approx(0.1)
-    assert row["speed_up"]["time_to_baseline"]["mean"] == pytest.approx(5)
+    assert row["speed_up"]["seconds"]["mean"] == pytest.approx(5)
     result = {
         "benchmark": "rollouts",
         "preset": "full",

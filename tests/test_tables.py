@@ -12,13 +12,13 @@ from benchmarks import ablation, algorithms, on_policy, passk, pipeline
 from benchmarks.__main__ import MEASURED, WITHOUT_GPU_PRESET
 from benchmarks.algorithms.rows import METHODS, ON_POLICY_METHODS
 from benchmarks.harness import dry_run, playground_runs, tables
+from benchmarks.harness.comparisons import holm, paired_p_value
+from benchmarks.harness.paired import differences, of_their_start
 from benchmarks.harness.playground_runs import OutOfTime, RunSpec, run_all
 from benchmarks.harness.results import commit_here, write_result
 from benchmarks.harness.tables import Campaign, reported_specs, run_table, start_specs, trial_specs
 from benchmarks.harness.trials import TUNING_SEED, choose, combinations, wider_rates
 from benchmarks.harness.worlds import WORLDS
-from benchmarks.page.comparisons import holm, paired_p_value
-from benchmarks.page.paired import differences, of_their_start
 from dapo_ext.playground import make_dataset
 from tests.tiny import SMALL
 
@@ -196,7 +196,7 @@ def test_differences_are_paired_by_run_and_corrected_together():
         "b": {(0, 1): 0.5, (0, 0): 0.3},
         "c": {(0, 0): 0.1, (0, 1): 0.3, (1, 0): 0.8},
     }
-    found = differences(values, {"b": "a", "c": "a"})
+    found = differences({"b": (values["b"], values["a"]), "c": (values["c"], values["a"])})
     assert found["b"]["mean"] == pytest.approx(0.25)
     assert found["c"]["values"] == 3
     p_values = [paired_p_value([0.3, 0.2]), paired_p_value([0.0, 0.1, 0.4])]

@@ -17,10 +17,10 @@ from benchmarks.ablation.rows import LEFT_OUT, METHODS, NAIVE
 from benchmarks.ablation.summary import summarise
 from benchmarks.harness.counted_reward import CountedReward
 from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.paired import by_seed
 from benchmarks.harness.results import write_result
 from benchmarks.harness.tables import Campaign, Preset, planned_configs, run_table
 from benchmarks.page.markdown import share
-from benchmarks.page.paired import by_seed
 
 
 POOL_SIZE = 640

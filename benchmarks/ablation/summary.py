@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.rows import PREDICTIVE, WHOLE, compared_with
-from benchmarks.algorithms.summary import at_budget, describe, describe_start, token_budget
+from benchmarks.algorithms.summary import accuracies, at_budget, describe, describe_start, token_budget
 from benchmarks.harness.method_runs import START
-from benchmarks.page.paired import Record, by_row, differences
+from benchmarks.harness.paired import Record, by_row, differences
 
 
 PUNISHMENT = "rewards/soft_overlong_punishment_reward/mean"
@@ -25,28 +25,25 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
         `dict`: as [`~benchmarks.algorithms.summary.summarise`], where a row's `difference` is at the end of the runs,
         against the rung below it (or the whole, where something was left out of it), `difference_at_tokens` of the last
-        two rungs the same at equal tokens, and beside it what there was in training for each technique to act on and
-        which share of the prompts was never, sometimes and always solved at the end, where that was recorded.
+        two rungs the same at equal tokens, all of them corrected together. Beside it what there was in training for
+        each technique to act on, and which share of the prompts was never, sometimes and always solved at the end,
+        where that was recorded.
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
-    at_tokens = {
-        name: {run: at_budget(record["points"])["accuracy"] for run, record in runs.items()}
-        for name, runs in rows.items()
-    }
+    at_tokens = accuracies(rows, at_budget)
     table = {}
     for name, runs in rows.items():
         made = list(runs.values())
         table[name] = {**describe(made, list(at_tokens[name].values())), **_activity(made), "solved": _solved(made)}
-    at_end = {
-        name: {run: record["points"][-1]["accuracy"] for run, record in runs.items()} for name, runs in rows.items()
-    }
+    at_end = accuracies(rows, lambda points: points[-1])
     against = compared_with(list(rows))
-    for name, difference in differences(at_end, against).items():
-        table[name]["difference"] = difference
-    spending = {name: against[name] for name in (WHOLE, PREDICTIVE) if name in against}
-    for name, difference in differences(at_tokens, spending).items():
-        table[name]["difference_at_tokens"] = difference
+    compared = {("difference", name): (at_end[name], at_end[other]) for name, other in against.items()}
+    for name in (WHOLE, PREDICTIVE):
+        if name in against:
+            compared["difference_at_tokens", name] = (at_tokens[name], at_tokens[against[name]])
+    for (what, name), difference in differences(compared).items():
+        table[name][what] = {**difference, "against": against[name]}
     return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
 
 

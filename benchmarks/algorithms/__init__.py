@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.algorithms.rows import METHODS
 from benchmarks.algorithms.summary import summarise
 from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.paired import by_seed
 from benchmarks.harness.results import write_result
 from benchmarks.harness.tables import Campaign, Preset, TableRuns, planned_configs, run_table
-from benchmarks.page.paired import by_seed
 
 
 RATES = (5e-5, 1.5e-4, 4.5e-4)

@@ -20,7 +20,7 @@ LIMITS = (
 ON_POLICY_LIMITS = (
     "Nothing about large models or long answers. With one update on each generation the methods differ in how "
     "advantages are formed and averaged, and in what is sampled; the ratios and clips that tell them apart elsewhere "
-    "do nothing here. Small generations are noisier than large ones, and a run of a few thousand completions is short."
+    "do nothing here. Small generations are noisier than large ones, and a run of ten thousand completions is short."
 )
 # What comes of the completions of a generation
 LAYOUTS = {
@@ -40,11 +40,11 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             _intro(result),
             _table(summary, configs),
             verdict(summary["rows"], labels, "GRPO at equal tokens"),
+            verdict(summary["rows"], labels, "GRPO at equal updates, whatever they generated", "difference_end"),
+            *_offline(summary["rows"], labels),
             f"![Held-out accuracy against generated tokens]({plots.name}/{picture.name})",
             _columns(summary, configs),
-            tuning(summary["tuning"], labels, "at equal tokens")
-            if "tuning" in summary
-            else _rates(summary["learning_rates"], configs),
+            tuning(summary["tuning"], labels, "at equal tokens"),
         ]
     )
 
@@ -52,12 +52,11 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
 def _intro(result: Mapping[str, Any]) -> str:
     summary = result["summary"]
     settings = summary["sizes"]
-    in_full = "at equal tokens and at the end" if _has_budget(summary) else "at the end"
     return (
         f"{settings['steps']} optimizer updates of 64 completions, {LAYOUTS[result['benchmark']]}. Runs per row: "
         f"{len(result['seeds'])}, over warm starts: {len(settings['starts'])}. Accuracy is "
-        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts {in_full}, and "
-        f"avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
+        f"avg@{2 * settings['samples']} on {settings['held_out']:,} held-out prompts at equal tokens and at the end, "
+        f"and avg@{settings['samples']} on {settings['curve_prompts']:,} of them on the way. Before training it is "
         f"{with_interval(summary['start'])}, with an entropy of {summary['start_entropy']:.3f} nats and "
         f"{summary['start_length']:.1f} tokens per completion."
     )
@@ -69,28 +68,29 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
         f"accuracy at {summary['equal_tokens'] / 1000:,.0f}k tokens",
         "difference to GRPO there",
         "p (Holm)",
-        *(["tokens there", "updates there"] if _has_budget(summary) else []),
+        "tokens there",
+        "updates there",
         "accuracy at the end",
+        "difference to GRPO there",
+        "p (Holm)",
         "tokens at the end",
         "clipped",
         "entropy",
         "length",
     ]
     start, entropy, length = (summary[name] for name in ("start", "start_entropy", "start_length"))
-    nothing = ["0k", "0"] if _has_budget(summary) else []
-    start_row = ["warm start", with_interval(start), "-", "-", *nothing, "-", "0k", "-"]
-    rows = [[*start_row, f"{entropy:.3f}", f"{length:.1f}"]]
+    nothing = ["-", "-", "0k", "0", "-", "-", "-", "0k", "-"]
+    rows = [["warm start", with_interval(start), *nothing, f"{entropy:.3f}", f"{length:.1f}"]]
     for name, row in summary["rows"].items():
-        difference = row.get("difference")
-        there = [f"{row['tokens_at_budget'] / 1000:,.0f}k", f"{row['steps_at_budget']:.0f}"] if nothing else []
         rows.append(
             [
                 configs[name]["label"],
                 with_interval(row["accuracy"]),
-                with_interval(difference, "+") if difference else "-",
-                p_value(difference["p_holm"]) if difference else "-",
-                *there,
+                *_difference(row.get("difference")),
+                f"{row['tokens_at_budget'] / 1000:,.0f}k",
+                f"{row['steps_at_budget']:.0f}",
                 with_interval(row["accuracy_end"]),
+                *_difference(row.get("difference_end")),
                 f"{row['tokens'] / 1000:,.0f}k",
                 f"{row['clip']['share']:.2%}" if row["clip"] else "-",
                 f"{row['entropy']:.3f}",
@@ -98,6 +98,20 @@ def _table(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
             ]
         )
     return table(header, rows)
+
+
+def _offline(rows: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Offline methods against DPO, on the same pairs."""
+    found = {name: row["difference_offline"] for name, row in rows.items() if "difference_offline" in row}
+    return [
+        f"{labels[name]}, against DPO on the same pairs: {with_interval(each, '+')}, p (Holm) "
+        f"{p_value(each['p_holm'])}."
+        for name, each in found.items()
+    ]
+
+
+def _difference(difference: Mapping[str, Any] | None) -> list[str]:
+    return [with_interval(difference, "+"), p_value(difference["p_holm"])] if difference else ["-", "-"]
 
 
 def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
@@ -115,51 +129,20 @@ def _columns(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
     return text
 
 
-def _has_budget(summary: Mapping[str, Any]) -> bool:
-    """Whether runs were measured at the budget, which older results were not."""
-    return summary["sizes"].get("token_budget") is not None
-
-
 def _equal_tokens(summary: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
     """Where the rows are compared."""
     offline = [row for row in summary["rows"].values() if row["is_offline"]]
     share = max((row["tokens"] / summary["equal_tokens"] for row in offline), default=None)
-    if _has_budget(summary):
-        text = (
-            f"Equal tokens: every run is measured in full after the first generation that brings its tokens to "
-            f"{summary['equal_tokens'] / 1000:,.0f}k, on the same prompts and samples as at the end."
-        )
-        short = [configs[name]["label"] for name, row in summary["rows"].items() if row["runs_short_of_budget"]]
-        if short:
-            text += f" Runs ended before that, and are read at their end: {'; '.join(short)}."
-    else:
-        text = "Equal tokens: those of the run that generated least; the other runs are read there by interpolation."
+    text = (
+        f"Equal tokens: every run is measured in full after the first generation that brings its tokens to "
+        f"{summary['equal_tokens'] / 1000:,.0f}k, on the same prompts and samples as at the end."
+    )
+    short = [configs[name]["label"] for name, row in summary["rows"].items() if row["runs_short_of_budget"]]
+    if short:
+        text += f" Runs ended before that, and are read at their end: {'; '.join(short)}."
     if share is not None:
         text += (
             " The offline methods train on pairs of the warm start's samples, all generated before the first update: "
             f"{share:.0%} of the equal tokens, and they are read at their end."
         )
-    return text
-
-
-def _rates(rates: Mapping[str, Any], configs: Mapping[str, Any]) -> str:
-    """Of results in which learning rates alone were chosen."""
-    tried = sorted({rate for row in rates.values() for rate, _ in row["trials"]})
-    rows = []
-    for name, row in rates.items():
-        accuracy = dict(map(tuple, row["trials"]))
-        cells = [f"**{accuracy[rate]:.3f}**" if rate == row["chosen"] else f"{accuracy[rate]:.3f}" for rate in tried]
-        rows.append([configs[name]["label"], *cells])
-    at_edge = [
-        configs[name]["label"]
-        for name, row in rates.items()
-        if len(tried) > 1 and row["chosen"] in (tried[0], tried[-1])
-    ]
-    text = (
-        "Learning rates were chosen by one trial each: accuracy at the end on the tuning split, whose prompts are not "
-        "among the held-out ones, with a seed that is not reported.\n\n"
-        + table(["method", *map("{:g}".format, tried)], rows)
-    )
-    if at_edge:
-        text += "\n\nThe choice lies at the edge of what was tried for: " + "; ".join(at_edge) + "."
     return text

@@ -1,6 +1,5 @@
 """The picture of the algorithms: held-out accuracy against generated tokens."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,17 @@ STYLES = {
     "rloo": ("#8C6D00", "<"),
     "dapo": ("#E69F00", "s"),
     "pg-grpo": ("#0072B2", "D"),
-    "pg-grpo-0.1": ("#0072B2", "D"),
     "pg-grpo-as-proposed": ("#009E73", "P"),
     "pg-grpo-with-dapo": ("#D55E00", "^"),
     "dpo": ("#999999", "X"),
     "pg-dpo": ("#CC79A7", "*"),
 }
 DASHED = ("rloo",)
-# Dark to light, in the order of pg_beta
-FAMILY_STYLES = [("#440154", "D"), ("#3B528B", "v"), ("#21918C", "^"), ("#8FBF26", "s")]
-IN_FAMILY = re.compile(r"pg-grpo-[\d.]+")
 
 
 def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
     """
-    Plot the methods beside each other, and where several values of `pg_beta` are rows, these beside GRPO.
+    Plot the methods beside each other.
 
     Args:
         result (`Mapping`):
@@ -41,22 +36,15 @@ def plot_curves(result: Mapping[str, Any], path: str | Path) -> None:
         path (`str` or `Path`):
             PNG file to write.
     """
-    rows = result["summary"]["rows"]
-    family = [name for name in rows if IN_FAMILY.fullmatch(name)]
-    panels = [("Methods", {name: STYLES[name] for name in rows if name in STYLES})]
-    if family:
-        members = dict(zip(family, FAMILY_STYLES, strict=False))
-        panels.append(("PG-GRPO by pg_beta", {"grpo": STYLES["grpo"], **members}))
     with picture_style():
-        figure = Figure(figsize=(1 + 5 * max(len(panels), 1.4), 6), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axis, (title, styles) in zip(axes, panels, strict=True):
-            for name, style in styles.items():
-                _plot_row(axis, result, name, style)
-            axis.axvline(result["summary"]["equal_tokens"] / 1000, color="#999999", linestyle=":", linewidth=1)
-            axis.set(title=title, xlabel="generated tokens (thousands); dotted: equal tokens", xlim=(0, None))
-            axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
-        axes[0].set_ylabel("held-out accuracy (mean of runs; bars: 95 % interval)")
+        figure = Figure(figsize=(8, 6), layout="constrained")
+        axis = figure.subplots()
+        for name in result["summary"]["rows"]:
+            _plot_row(axis, result, name, STYLES[name])
+        axis.axvline(result["summary"]["equal_tokens"] / 1000, color="#999999", linestyle=":", linewidth=1)
+        axis.set(xlabel="generated tokens (thousands); dotted: equal tokens", xlim=(0, None))
+        axis.set_ylabel("held-out accuracy (mean of runs; bars: 95 % interval)")
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
         figure.savefig(path, dpi=120)
 
 

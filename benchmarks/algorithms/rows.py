@@ -12,7 +12,7 @@ from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 
 UPDATES_PER_GENERATION = 8
 COMPLETIONS_PER_UPDATE = COMPLETIONS_PER_GENERATION // UPDATES_PER_GENERATION
-BASELINE = "grpo"
+BASELINE, OFFLINE_BASELINE = "grpo", "dpo"
 # The grids reach as far for every method with a ratio of whole completions: how far an update may take the plain ratio
 # decides much. With pg_beta .1 and a clip at .2 that is from .8^10 = .11 to 1.2^10 = 6.2
 PG_BETAS = ({"pg_beta": 0.1}, {"pg_beta": 0.3}, {"pg_beta": 1.0})

@@ -1,14 +1,14 @@
 """What the runs of `python -m benchmarks algorithms` come to: pure arithmetic on their records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms.rows import BASELINE
+from benchmarks.algorithms.rows import BASELINE, OFFLINE_BASELINE
 from benchmarks.harness.method_runs import START
+from benchmarks.harness.paired import Record, Run, by_row, differences
 from benchmarks.harness.results import interval
-from benchmarks.page.paired import Record, by_row, differences
 
 
 def at_budget(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -52,21 +52,34 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         - `equal_tokens`: the token budget, at which every row's `accuracy` is measured.
         - `start`: accuracy of the warm starts.
         - `rows`: by row, accuracy at equal tokens and at the end with 95 % bootstrap intervals over runs, means of
-          tokens, updates, clip shares, entropy and length, and `difference`: paired with the baseline's run of the same
-          warm start and seed, at equal tokens, with a 95 % bootstrap interval (of this difference alone), `p` of the
-          paired t-test and `p_holm` after Holm's correction for all differences in the table.
+          tokens, updates, clip shares, entropy and length, and against the baseline's run of the same warm start and
+          seed `difference` at equal tokens and `difference_end` at equal updates, in the place of which offline methods
+          have `difference_offline`, against the offline baseline; all of them corrected together for their number.
     """
     rows = by_row(records)
     start = list(rows.pop(START).values())
-    accuracies = {
-        name: {run: at_budget(record["points"])["accuracy"] for run, record in runs.items()}
-        for name, runs in rows.items()
-    }
-    table = {name: describe(list(runs.values()), list(accuracies[name].values())) for name, runs in rows.items()}
-    against = {name: BASELINE for name in table if name != BASELINE}
-    for name, difference in differences(accuracies, against).items():
-        table[name]["difference"] = difference
+    at_tokens = accuracies(rows, at_budget)
+    at_end = accuracies(rows, lambda points: points[-1])
+    table = {name: describe(list(runs.values()), list(at_tokens[name].values())) for name, runs in rows.items()}
+    others = [name for name in table if name != BASELINE]
+    compared = {("difference", name): (at_tokens[name], at_tokens[BASELINE]) for name in others}
+    for name in others:
+        if not table[name]["is_offline"]:
+            compared["difference_end", name] = (at_end[name], at_end[BASELINE])
+        elif name != OFFLINE_BASELINE and OFFLINE_BASELINE in table:
+            compared["difference_offline", name] = (at_end[name], at_end[OFFLINE_BASELINE])
+    for (what, name), difference in differences(compared).items():
+        table[name][what] = difference
     return {"equal_tokens": token_budget(records), **describe_start(start), "rows": table}
+
+
+def accuracies(
+    rows: Mapping[str, Mapping[Run, Record]], where: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+) -> dict[str, dict[Run, float]]:
+    """Accuracy of every run by row, at one of its points."""
+    return {
+        name: {run: where(record["points"])["accuracy"] for run, record in runs.items()} for name, runs in rows.items()
+    }
 
 
 def describe_start(start: Sequence[Record]) -> dict[str, Any]:

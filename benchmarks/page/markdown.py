@@ -36,29 +36,29 @@ def p_value(p: float | None) -> str:
     return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(rows: Mapping[str, Any], labels: Mapping[str, str], baseline: str, level: float = LEVEL) -> str:
+def verdict(rows: Mapping[str, Any], labels: Mapping[str, str], baseline: str, what: str = "difference") -> str:
     """
     Which rows differ from the baseline once the number of comparisons is counted, losses as plainly as wins.
 
     Args:
         rows (`Mapping`):
-            By name; those that are compared have a `difference`, as [`~benchmarks.page.paired.differences`] gives it.
+            By name; those that are compared have one of [`~benchmarks.harness.paired.differences`] under `what`.
         labels (`Mapping[str, str]`):
             What each row is called.
         baseline (`str`):
             What they are compared with, and where, such as `"GRPO at equal tokens"`.
-        level (`float`, *optional*, defaults to `0.05`):
-            Of the corrected p-values.
+        what (`str`, *optional*, defaults to `"difference"`):
+            Which of their differences.
     """
-    compared = {name: row["difference"] for name, row in rows.items() if "difference" in row}
+    compared = {name: row[what] for name, row in rows.items() if what in row}
 
     def names(chosen: Sequence[str]) -> str:
         return "; ".join(f"{labels[name]} ({compared[name]['mean']:+.3f})" for name in chosen) or "none"
 
-    told_apart = [name for name, d in compared.items() if d["p_holm"] is not None and d["p_holm"] < level]
+    told_apart = [name for name, d in compared.items() if d["p_holm"] is not None and d["p_holm"] < LEVEL]
     return "\n".join(
         [
-            f"Against {baseline}, after Holm's correction for {len(compared)} comparisons (level {level}):",
+            f"Against {baseline}, by corrected p-values (level {LEVEL}):",
             "",
             f"- better: {names([name for name in told_apart if compared[name]['mean'] > 0])}",
             f"- worse: {names([name for name in told_apart if compared[name]['mean'] < 0])}",

@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks.algorithms.rows import METHODS
 from benchmarks.harness.method_runs import START, MethodSpec, train_method
+from benchmarks.harness.paired import by_seed
 from benchmarks.harness.results import write_result
 from benchmarks.harness.tables import Campaign, Preset, planned_configs, run_table
-from benchmarks.page.paired import by_seed
 from benchmarks.passk.summary import summarise
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.algorithms.rows import BASELINE
 from benchmarks.harness.method_runs import START
+from benchmarks.harness.paired import Record, Run, by_row, differences, of_their_start
 from benchmarks.harness.results import interval
-from benchmarks.page.paired import Record, Run, by_row, differences, of_their_start
 
 
 # Of neighbouring k the differences are nearly the same: more tests would cost the correction, and tell nothing new
@@ -70,6 +70,7 @@ def _answers(rows: Mapping[str, Mapping[Run, Record]], question: str, sizes: Seq
 
 
 def _differences(values, compared: Sequence[tuple[str, str]], other: str) -> dict[tuple[str, str], dict[str, Any]]:
-    tested = differences(values, {(name, k): (other, k) for name, k in compared if k in TESTED})
-    shown = differences(values, {(name, k): (other, k) for name, k in compared if k not in TESTED})
+    pairs = {(name, k): (values[name, k], values[other, k]) for name, k in compared}
+    tested = differences({(name, k): pair for (name, k), pair in pairs.items() if k in TESTED})
+    shown = differences({(name, k): pair for (name, k), pair in pairs.items() if k not in TESTED})
     return tested | {each: {**difference, "p_holm": None} for each, difference in shown.items()}

@@ -17,10 +17,10 @@ from trl import DPOConfig, GRPOConfig, GRPOTrainer, RewardConfig
 
 from benchmarks.harness.method_runs import START, MethodSpec, train_method
 from benchmarks.harness.methods import Method, on_policy
+from benchmarks.harness.paired import by_seed
 from benchmarks.harness.results import write_result
 from benchmarks.harness.tables import Campaign, Preset, TableRuns, planned_configs, run_table
 from benchmarks.harness.worlds import WORLDS, World
-from benchmarks.page.paired import by_seed
 from benchmarks.pipeline.reward_model import PROMPTS_PER_UPDATE, LearnedReward, reward_settings, train_reward_model
 from benchmarks.pipeline.scalar_head import scalar_head_settings
 from benchmarks.pipeline.summary import LONG, RL, SCRATCH, WITH_REWARD_MODEL, summarise

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.algorithms.summary import describe, describe_start
 from benchmarks.harness.method_runs import START
-from benchmarks.page.paired import Record, by_row, differences, of_their_start
+from benchmarks.harness.paired import Record, by_row, differences, of_their_start
 
 
 RL, SCRATCH, LONG, WITH_REWARD_MODEL = "warm-rl", "scratch-rl", "scratch-rl-long", "reward-model-rl"
@@ -33,8 +33,9 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     accuracies[START] = of_their_start(accuracies[START], accuracies[RL])
     table = {name: describe(list(runs.values()), list(accuracies[name].values())) for name, runs in rows.items()}
     against = {name: START if name == RL else RL for name in rows}
-    for name, difference in differences(accuracies, against).items():
-        table[name]["difference"] = difference
+    compared = {name: (accuracies[name], accuracies[other]) for name, other in against.items()}
+    for name, difference in differences(compared).items():
+        table[name]["difference"] = {**difference, "against": against[name]}
     summary = {**describe_start(starts), "rows": table}
     judged = list(rows.get(WITH_REWARD_MODEL, {}).values())
     if judged:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.page.markdown import table, with_interval
+from benchmarks.page.markdown import p_value, table, with_interval
 from benchmarks.rollouts.plot import plot_rollouts
 from benchmarks.rollouts.rows import POLICIES
 
@@ -40,7 +40,11 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
     """Two tables for each pool, what cost and what it brought, and the picture."""
     picture = plots / f"rollouts-{result['preset']}.png"
     plot_rollouts(result, LABELS, picture)
-    parts = [INTRO, f"![Cost of a batch and held-out accuracy by pool]({plots.name}/{picture.name})"]
+    sizes = {name: result["seeds"][0]["spec"][name] for name in ("held_out", "curve_prompts", "samples")}
+    parts = [
+        INTRO.format(**sizes, at_end=2 * sizes["samples"]),
+        f"![Cost of a batch and held-out accuracy by pool]({plots.name}/{picture.name})",
+    ]
     for pool, rows in result["summary"].items():
         parts += [
             f"**Pool `{pool}`**, {rows['grpo']['tokens']['values']} run(s) a row.",
@@ -54,8 +58,13 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
 INTRO = (
     "Every row trains on batches of 64 groups of 8 completions, in four updates. Rows without dynamic sampling train "
     "on dead groups too; their cost counts the informative ones, like that of the others. Equal time is the "
-    "baseline's time, the baseline being TRL's trainer with loss `grpo`; seconds leave evaluation out. Differences are "
-    "paired by warm start and seed; the intervals hold for one comparison each."
+    "baseline's time, the baseline being TRL's trainer with loss `grpo`. Speed-up: the baseline's cost over that of a "
+    "policy, each until its curve first reaches the accuracy that the baseline ends with. Runs are processes of one "
+    "thread, one or two at a time and in turns; seconds leave evaluation out. "
+    "Accuracy at equal steps is avg@{at_end} on {held_out:,} held-out prompts, at the end of the runs; the others are "
+    "read between two points of the curve, of avg@{samples} on {curve_prompts:,} of them. Differences are paired by "
+    "warm start and seed; their intervals hold for one comparison, `p` is of the paired t-test after Holm's correction "
+    "for all differences of the pool."
 )
 
 
@@ -90,16 +99,23 @@ def _with_differences(row: Mapping[str, Any]) -> list[str]:
     cells = []
     for name, (other, _) in ACCURACY.items():
         difference = row["paired"].get(f"{name}_minus_{other}")
-        cells += [with_interval(row[name]), with_interval(difference, "+") if difference else "-"]
+        cells += [with_interval(row[name]), _difference(difference) if difference else "-"]
     return cells
 
 
+def _difference(difference: Mapping[str, Any]) -> str:
+    return f"{with_interval(difference, '+')}, p {p_value(difference['p_holm'])}"
+
+
 def _speed_up(speed_up: Mapping[str, Any]) -> str:
-    """By seconds and by tokens, over the runs that reached the accuracy; a run that never did has none."""
-    seconds, tokens = speed_up["time_to_baseline"], speed_up["tokens_to_baseline"]
-    if not seconds["values"]:
+    """On each axis, over the runs that reached the accuracy; a run that never did has none."""
+    runs = speed_up["seconds"]["values"]
+    if not runs:
         return "never reached"
-    return f"{with_interval(seconds)} in seconds, {with_interval(tokens)} in tokens, {seconds['values']} run(s)"
+    names = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "tokens": "tokens"}
+    return ", ".join(
+        [*(f"{with_interval(speed_up[axis])} in {name}" for axis, name in names.items()), f"{runs} run(s)"]
+    )
 
 
 def _calibration(result: Mapping[str, Any]) -> str:

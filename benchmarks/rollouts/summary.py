@@ -4,19 +4,21 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.harness.paired import Run, by_row, differences
 from benchmarks.harness.playground_runs import at
 from benchmarks.harness.pools import POOLS
 from benchmarks.harness.results import interval
-from benchmarks.rollouts.rows import BASELINE, POLICIES
+from benchmarks.rollouts.rows import BASELINE
 
 
 # (figure, policy it is compared with)
 COMPARISONS = (
     ("accuracy_equal_steps", "uniform"),
     ("accuracy_equal_tokens", "plain"),
-    ("accuracy_equal_tokens", "uniform"),
     ("accuracy_equal_time", "plain"),
 )
+# On which axis it is seen how soon a run reaches the accuracy that the baseline ends with
+COSTS = ("seconds", "cpu_seconds", "tokens")
 
 
 def measure(points: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]], tokens: float) -> dict:
@@ -33,8 +35,8 @@ def measure(points: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[st
 
     Returns:
         `dict`: `generated_per_trained` counts generated groups for each informative group trained on, over the run and
-        over its second half; `time_to_baseline` and `tokens_to_baseline` are `None` for a run that never reaches the
-        baseline's final accuracy.
+        over its second half; `seconds_to_baseline`, `cpu_seconds_to_baseline` and `tokens_to_baseline` are `None` for a
+        run that never reaches the baseline's final accuracy.
     """
     last, steps = points[-1], points[-1]["step"]
     half = {name: at(points, "step", steps / 2, name) for name in ("generated_groups", "trained_informative")}
@@ -50,8 +52,7 @@ def measure(points: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[st
         "accuracy_equal_steps": last["accuracy"],
         "accuracy_equal_tokens": at(points, "tokens", tokens),
         "accuracy_equal_time": at(points, "seconds", baseline[-1]["seconds"]),
-        "time_to_baseline": first_reaching(points, goal, "seconds"),
-        "tokens_to_baseline": first_reaching(points, goal, "tokens"),
+        **{f"{axis}_to_baseline": first_reaching(points, goal, axis) for axis in COSTS},
     }
 
 
@@ -65,39 +66,54 @@ def first_reaching(points: Sequence[Mapping[str, float]], accuracy: float, axis:
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means, and differences paired by warm start and seed, with 95 % intervals, by pool and policy."""
+    """
+    The tables.
+
+    Args:
+        records (`Sequence[Mapping]`):
+            Runs of every policy on every pool, with the same warm starts and seeds.
+
+    Returns:
+        `dict`: by pool `equal_tokens` and by policy the means of [`measure`] with 95 % bootstrap intervals, `paired`
+        differences, corrected together for those of the pool, and `speed_up`.
+    """
     summary: dict[str, Any] = {}
     for pool in POOLS:
-        runs = {
-            (record["spec"]["row"], record["spec"]["start"], record["spec"]["seed"]): record["points"]
-            for record in records
-            if record["spec"]["pool"] == pool
-        }
-        tokens = min(points[-1]["tokens"] for points in runs.values())
-        pairs = sorted({key[1:] for key in runs})
+        rows = by_row([record for record in records if record["spec"]["pool"] == pool])
+        tokens = min(record["points"][-1]["tokens"] for runs in rows.values() for record in runs.values())
         figures = {
-            policy: [measure(runs[policy, *pair], runs[BASELINE, *pair], tokens) for pair in pairs]
-            for policy in POLICIES
-        }
-        summary[pool] = {policy: _means(rows) for policy, rows in figures.items()}
-        for policy, rows in figures.items():
-            summary[pool][policy]["paired"] = {
-                f"{name}_minus_{other}": _difference(rows, figures[other], name)
-                for name, other in COMPARISONS
-                if other != policy
+            policy: {
+                run: measure(record["points"], rows[BASELINE][run]["points"], tokens) for run, record in runs.items()
             }
-            summary[pool][policy]["speed_up"] = _speed_up(rows, figures[BASELINE])
+            for policy, runs in rows.items()
+        }
+        paired = _paired(figures)
+        summary[pool] = {
+            policy: {
+                **_means(list(runs.values())),
+                "paired": {name: found for (compared, name), found in paired.items() if compared == policy},
+                "speed_up": _speed_up(runs, figures[BASELINE]),
+            }
+            for policy, runs in figures.items()
+        }
         summary[pool]["equal_tokens"] = tokens
     return summary
 
 
-# (figure, policy it is compared with)
-COMPARISONS = (
-    ("accuracy_equal_steps", "uniform"),
-    ("accuracy_equal_tokens", "plain"),
-    ("accuracy_equal_tokens", "uniform"),
-    ("accuracy_equal_time", "plain"),
-)
+def _paired(figures: Mapping[str, Mapping[Run, Mapping[str, Any]]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """By policy and name, the differences of a pool."""
+
+    def of(policy: str, name: str) -> dict[Run, float]:
+        return {run: figure[name] for run, figure in figures[policy].items()}
+
+    return differences(
+        {
+            (policy, f"{name}_minus_{other}"): (of(policy, name), of(other, name))
+            for name, other in COMPARISONS
+            for policy in figures
+            if policy != other
+        }
+    )
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -108,14 +124,15 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return means
 
 
-def _difference(rows, others, name: str) -> dict[str, Any]:
-    return interval([row[name] - other[name] for row, other in zip(rows, others, strict=True)])
+def _speed_up(runs: Mapping[Run, Mapping[str, Any]], baseline: Mapping[Run, Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    How much sooner than the baseline itself a policy reaches the accuracy that the baseline ends with.
 
-
-def _speed_up(rows, baseline) -> dict[str, Any]:
-    """Baseline's seconds, and tokens, over those it took to reach the baseline's final accuracy."""
+    The baseline's curve may have been there before its end, so that both are read where they first reach it.
+    """
     ratios = {}
-    for own, whole in (("time_to_baseline", "seconds"), ("tokens_to_baseline", "tokens")):
-        values = [base[whole] / row[own] for row, base in zip(rows, baseline, strict=True) if row[own] is not None]
-        ratios[own] = interval(values) if values else {"mean": None, "interval": None, "values": 0}
+    for axis in COSTS:
+        name = f"{axis}_to_baseline"
+        values = [baseline[run][name] / row[name] for run, row in runs.items() if row[name] is not None]
+        ratios[axis] = interval(values) if values else {"mean": None, "interval": None, "values": 0}
     return ratios

@@ -1,15 +1,17 @@
 """Rows of a table against its baseline, paired by warm start and seed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from benchmarks.harness.comparisons import holm, paired_p_value
 from benchmarks.harness.results import interval
-from benchmarks.page.comparisons import holm, paired_p_value
 
 
 Run = tuple[int, int]  # warm start, seed
 Record = Mapping[str, Any]
+Figures = Mapping[Run, float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def by_row(records: Sequence[Record]) -> dict[str, dict[Run, Record]]:
@@ -20,28 +22,28 @@ def by_row(records: Sequence[Record]) -> dict[str, dict[Run, Record]]:
     return dict(rows)
 
 
-def differences(values: Mapping[str, Mapping[Run, float]], against: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def differences(compared: Mapping[Key, tuple[Figures, Figures]]) -> dict[Key, dict[str, Any]]:
     """
     Paired differences of a table.
 
     Args:
-        values (`Mapping[str, Mapping]`):
-            A figure of each row, by run.
-        against (`Mapping[str, str]`):
-            For each row that is compared, the row it is compared with. A comparison's pairs are the runs that both
-            rows have.
+        compared (`Mapping[Hashable, tuple]`):
+            Under a name of its own every comparison that the table makes: a figure of one row and the same of another,
+            by run. Pairs are the runs that both have.
 
     Returns:
-        `dict[str, dict]`: by row, mean with a 95 % bootstrap interval (of this difference alone), `p` of the paired
-        t-test, and `p_holm` after Holm's correction for all differences given here.
+        `dict[Hashable, dict]`: of each the mean with a 95 % bootstrap interval (of this difference alone), `p` of the
+        paired t-test, and `p_holm` after Holm's correction for all of them.
     """
-    compared = {}
-    for row, other in against.items():
-        paired = [value - values[other][run] for run, value in values[row].items() if run in values[other]]
-        compared[row] = {**interval(paired), "against": other, "p": paired_p_value(paired)}
-    for difference, p_value in zip(compared.values(), holm([d["p"] for d in compared.values()]), strict=True):
-        difference["p_holm"] = p_value
-    return compared
+    paired = {
+        key: [value - other[run] for run, value in own.items() if run in other]
+        for key, (own, other) in compared.items()
+    }
+    tests = [paired_p_value(values) for values in paired.values()]
+    return {
+        key: {**interval(values), "p": p, "p_holm": p_holm}
+        for (key, values), p, p_holm in zip(paired.items(), tests, holm(tests), strict=True)
+    }
 
 
 def of_their_start(values: Mapping[Run, float], runs: Iterable[Run]) -> dict[Run, float]:
