@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 DOCUMENTED := dapo_ext dapo_ext.playground dapo_ext.reporting.plots dapo_ext.reporting.comparison_plots dapo_ext.reporting.run_log \
 	pg_grpo pg_grpo.ratio pg_grpo.pair_loss pg_grpo.pairwise
 # `make bench SEEDS=4 BENCH_OUT=benchmarks/results/quick` makes the results that others are checked against
-BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead
+BENCHMARKS := ablation algorithms on_policy rollouts passk pipeline overhead memory
 SEEDS ?= 1
 BENCH_OUT ?= runs/bench
 # One thread per process is fastest for policies this small; the tests use one process per core.
@@ -26,7 +26,7 @@ test: $(INSTALLED)  ## the test suite
 
 bench: $(INSTALLED)  ## the quick benchmarks, and whether they lie where the committed ones predict them
 	@set -e; for name in $(BENCHMARKS); do \
-	  if [ $$name = overhead ]; then options=; else options="--jobs 2"; fi; \
+	  case $$name in overhead|memory) options=;; *) options="--jobs 2";; esac; \
 	  $(BIN)/python -m benchmarks $$name --preset quick --seeds $(SEEDS) $$options --out $(BENCH_OUT)/$$name.json; \
 	done
 	$(BIN)/python -m benchmarks check --fresh $(BENCH_OUT)

@@ -37,7 +37,9 @@ def parse() -> argparse.Namespace:
         command = commands.add_parser(name, help=summary, description=f"Measure {summary}.")
         presets = ["quick", "full"] if name in WITHOUT_GPU_PRESET else ["quick", "full", "gpu"]
         command.add_argument("--preset", default="quick", choices=presets)
-        command.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on (default: %(default)s)")
+        command.add_argument(
+            "--seeds", type=int, default=1, help="runs of each row from each warm start (default: %(default)s)"
+        )
         command.add_argument("--out", help="JSON file to write (default: runs/benchmarks/NAME-PRESET.json)")
         command.add_argument("--dry-run", action="store_true", help="build every configuration, train nothing")
         if name not in ("overhead", "memory"):
@@ -50,12 +52,11 @@ def parse() -> argparse.Namespace:
                 "--tuning-from",
                 help="result of `algorithms` whose choices are trained with (default: the committed one)",
             )
-        if name != "memory":
-            command.add_argument(
-                "--minutes",
-                type=float,
-                help="begin no run that would end later than this; the same command goes on (exit code 75)",
-            )
+        command.add_argument(
+            "--minutes",
+            type=float,
+            help="begin no run that would end later than this; the same command goes on (exit code 75)",
+        )
     report = commands.add_parser("report", help="write RESULTS.md and its plots from the results")
     report.add_argument("--results", default="benchmarks/results", help="the JSON files (default: %(default)s)")
     report.add_argument("--out", default="benchmarks", help="where RESULTS.md goes (default: %(default)s)")
@@ -89,9 +90,7 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
-        if name == "memory":
-            module.run(preset, seeds, out)
-        elif name == "overhead":
+        if name in ("memory", "overhead"):
             module.run(preset, seeds, out, deadline)
         else:
             of_its_own = {"tuning_from": options.pop("tuning_from")} if name == "passk" else {}

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mpmath
 import numpy as np
+
+from benchmarks.harness.comparisons import both_tails
 
 
 LEVEL = 0.01
@@ -93,15 +94,13 @@ def compare(committed: Figures, fresh: Figures, least_spread: float = 0.0) -> li
 def t_quantile(probability: float, freedom: int) -> float:
     """Quantile, above the median, of Student's t."""
 
-    def above(t: float) -> float:
-        return float(mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True)) / 2
-
+    above = 2 * (1 - probability)
     low, high = 0.0, 1.0
-    while above(high) > 1 - probability:
+    while both_tails(high, freedom) > above:
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if above(middle) > 1 - probability else (low, middle)
+        low, high = (middle, high) if both_tails(middle, freedom) > above else (low, middle)
     return high
 
 

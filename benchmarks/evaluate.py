@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks evaluate",
         description="Sample k answers to every problem and compare them with the solutions by math-verify: avg@k and "
-        "pass@k with 95 %% intervals. Data is GSM8K-shaped (question, answer), AIME-shaped (problem, answer), "
+        "pass@k with 95 % intervals. Data is GSM8K-shaped (question, answer), AIME-shaped (problem, answer), "
         "DAPO-Math-17k, or has the columns prompt and solution.",
     )
     parser.add_argument("model", type=str, help="directory of a saved model, or a name on the Hub")

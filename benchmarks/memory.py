@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from transformers import PrinterCallback
 from trl import get_peft_config, get_quantization_config
 
+from benchmarks.harness.parts import Parts
 from benchmarks.harness.results import interval, write_result
 from benchmarks.harness.worlds import MEDIUM_POLICY
 from benchmarks.overhead.turns import take_turns
@@ -66,27 +68,33 @@ def configs(preset: str) -> list[tuple[str, type, dict[str, Any]]]:
     return [(name, config, SETTINGS) for name, (_, config) in TRAINERS.items()]
 
 
-def run(preset: str, seeds: int, out: str) -> None:
+def run(preset: str, seeds: int, out: str, deadline: float | None = None) -> None:
     """Measure every kind of training and write the result; `seeds` are 1, for memory does not depend on them."""
-    rows = []
+    settings = {"policy": POLICIES[preset], "training": SETTINGS, "timed_steps": TIMED_STEPS[preset]}
+    parts = Parts(Path(out).with_suffix(".parts"), settings, deadline)
     with tempfile.TemporaryDirectory() as directory:
         policy = build_policy(0, **POLICIES[preset])
         policy.save_pretrained(directory)
         build_tokenizer().save_pretrained(directory)
-        for trainer in TRAINERS:
-            for kind in KINDS:
-                command = [sys.executable, "-m", "benchmarks.memory", directory, trainer, kind]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
-                print(rows[-1], flush=True)
-        seconds = {name: step_seconds(directory, name, TIMED_STEPS[preset]) for name in TRAINERS}
+        kinds = [(name, kind) for name in TRAINERS for kind in KINDS]
+        held = parts.measure({"-".join(each): partial(_in_its_own_process, directory, *each) for each in kinds})
+        timed = {f"seconds-{name}": partial(step_seconds, directory, name, TIMED_STEPS[preset]) for name in TRAINERS}
+        seconds = {name.removeprefix("seconds-"): each for name, each in parts.measure(timed).items()}
+    rows = list(held.values())
     parameters = sum(each.numel() for each in policy.parameters())
     configs = {"policy": {**POLICIES[preset], "parameters": parameters}, "training": SETTINGS}
     summary = {f"{row['trainer']}/{row['kind']}": row["peak_mib"] for row in rows}
     ratios = {f"{name}/{kind}": ratio for name in TRAINERS for kind, ratio in over_full(seconds[name]).items()}
     print("\n".join(f"{name}: {ratio['median']:.2f} times full training's step" for name, ratio in ratios.items()))
     entry = {"seed": 0, "rows": rows, "step_seconds": seconds}
-    write_result(out, "memory", preset, configs, [entry], {**summary, "step_time_over_full": ratios})
+    summary = {**summary, "step_time_over_full": ratios}
+    write_result(out, "memory", preset, configs, [entry], summary, parts.commits)
+
+
+def _in_its_own_process(directory: str, trainer: str, kind: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.memory", directory, trainer, kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def step_seconds(path: str, trainer_name: str, steps: int) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """The overhead: trainers that take turns and do what they do alone, ratios formed within a step, memory, growth."""
 
 import statistics
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from benchmarks.harness.playground_runs import OutOfTime
 from benchmarks.overhead import Preset, growth, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import peak_memory
-from benchmarks.overhead.rows import FEATURES, LAYOUT, SAME_WORK, TRL, Row, make_pairs, make_prompts
+from benchmarks.overhead.rows import FEATURES, LAYOUT, SAME_WORK, TRL, Row, make_pairs, make_prompts, of_length
 from benchmarks.page import memory as memory_page
 from benchmarks.page.markdown import with_interval
 from benchmarks.page.memory import COLUMNS
@@ -141,6 +142,36 @@ def test_each_point_of_growth_changes_one_thing():
     assert [place.axis for place in places].count("completion length") == 2
     assert {len(place.changes) for place in places} <= {0, 1, 2}
     assert [place.ranks for place in places if place.axis == "ranks"] == [1, 2]
+
+
+def test_enforced_lengths_are_reached_and_are_no_truncation():
+    row = FEATURES["filtering"]
+    with tempfile.TemporaryDirectory() as directory:
+        layout = {**LAYOUT, **TINY, **of_length(7), "max_steps": 1, "logging_steps": 1, "seed": 0}
+        trainer = turns.build_row(row, directory, layout, SMALL, 64, [])
+        trainer.train()
+    (logs, *_) = trainer.state.log_history
+    assert logs["completions/min_length"] == logs["completions/max_length"] == 7
+    assert logs["completions/clipped_ratio"] == 0
+    assert logs["grad_norm"] > 0
+
+
+def test_memory_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    asked = []
+
+    def held(directory, trainer, kind):
+        asked.append((trainer, kind))
+        return {"trainer": trainer, "kind": kind, "peak_mib": 1.0}
+
+    monkeypatch.setattr(memory, "_in_its_own_process", held)
+    monkeypatch.setattr(memory, "step_seconds", lambda *arguments: {kind: [1.0, 2.0] for kind in memory.KINDS})
+    monkeypatch.setitem(memory.POLICIES, "quick", SMALL)
+    out = str(tmp_path / "memory.json")
+    with pytest.raises(OutOfTime, match="before dapo-full"):
+        memory.run("quick", 1, out, deadline=0.0)
+    memory.run("quick", 1, out)
+    memory.run("quick", 1, out, deadline=0.0)
+    assert asked == [(trainer, kind) for trainer in memory.TRAINERS for kind in memory.KINDS]
 
 
 def test_kinds_of_training_take_turns_and_the_page_has_their_ratio_to_full_training(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 from benchmarks import evaluate
 from benchmarks.recipes import prepare
 from benchmarks.recipes.countdown import countdown_reward, countdown_rows
-from benchmarks.recipes.math_data import INSTRUCTION, load_rows, math_rows
+from benchmarks.recipes.math_data import DAPO_HEAD, DAPO_TAIL, INSTRUCTION, load_rows, math_rows
 from benchmarks.recipes.math_reward import math_reward
 from dapo_ext import DAPOConfig
 from pg_grpo import PGDPOConfig, PGGRPOConfig
@@ -53,7 +53,8 @@ def test_a_recipe_is_a_configuration_of_its_trainer(name, monkeypatch):
             assert getattr(config, field) == value, field
     command = (FOLDER / name).read_text()
     assert f"--config benchmarks/recipes/{name}" in command
-    assert f"pg-grpo {name.split('_')[0]} " in command
+    subcommand = name.split("_")[0]
+    assert f"pg-grpo {subcommand} " in command or f"-m pg_grpo.cli {subcommand} " in command
     for reward in getattr(script, "reward_funcs", None) or []:
         module, _, function = reward.rpartition(".")
         assert callable(getattr(__import__(module, fromlist=[function]), function))
@@ -106,8 +107,12 @@ def test_published_forms_become_prompts_and_solutions():
     }
     aime = Dataset.from_list([{"ID": "2024-I-1", "Problem": "Find n.", "Answer": 204}])
     assert math_rows(aime, conversational=False)[0] == {"prompt": f"Find n.\n{INSTRUCTION}\n", "solution": "204"}
-    dapo = {"prompt": [{"role": "user", "content": "Solve."}], "reward_model": {"ground_truth": "34", "style": "rule"}}
-    assert math_rows(Dataset.from_list([dapo]))["solution"] == ["34"]
+    asked = f"{DAPO_HEAD}\n\nSolve.\n\n{DAPO_TAIL}"
+    dapo = {"prompt": [{"role": "user", "content": asked}], "reward_model": {"ground_truth": "34", "style": "rule"}}
+    assert math_rows(Dataset.from_list([dapo]))[0] == {
+        "prompt": [{"role": "user", "content": f"Solve.\n{INSTRUCTION}"}],
+        "solution": "34",
+    }
     again = math_rows(math_rows(Dataset.from_list([GSM8K])))
     assert again[0] == rows[0]
 

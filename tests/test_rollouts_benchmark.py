@@ -126,7 +126,7 @@ def run_records():
                 }
             ],
         }
-        for spec in specs(PRESETS["full"], 1)
+        for spec in specs(PRESETS["full"], 2)
     ]
 
 
@@ -146,7 +146,10 @@ def test_the_page_shows_cost_accuracy_and_calibration(tmp_path):
         "summary": summary,
     }
     page = report.render([result], tmp_path)
-    assert "| dynamic sampling, prompts by estimated pass rate | 1.312 [1.312, 1.312] | 1.125 [1.125, 1.125] |" in page
+    assert (
+        "| dynamic sampling, prompts by estimated pass rate | 1.312 [1.312, 1.312] | 1.125 [1.125, 1.125] | 0.810 "
+        in page
+    )
     assert "+0.100 [+0.100, +0.100]" in page
     assert "| saturated | 0.250 | 0.250 | 0.250 | 0.250 |" in page
     assert (tmp_path / "rollouts-full.png").stat().st_size > 10_000

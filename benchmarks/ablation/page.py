@@ -37,6 +37,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             _behaviour(summary, labels),
             techniques(summary["rows"]),
             *_at_equal_tokens(summary, labels),
+            *_short(summary, labels),
         ]
     )
 
@@ -44,6 +45,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
 def _intro(result: Mapping[str, Any]) -> str:
     sizes, summary = result["summary"]["sizes"], result["summary"]
     samples = 2 * sizes["samples"]
+    (rate,) = sizes["rates"]
     return (
         f"{sizes['steps']} optimizer updates of 32 completions, 16 on each generation of 64 prompts x 8 completions. "
         f"Runs per row: {len(result['seeds'])}, over warm starts: {len(sizes['starts'])}. Accuracy is avg@{samples} on "
@@ -51,7 +53,8 @@ def _intro(result: Mapping[str, Any]) -> str:
         f"with an entropy of {summary['start_entropy']:.3f} nats and {summary['start_length']:.1f} tokens per "
         "completion. Naive GRPO is TRL's trainer. Differences are at equal updates, paired by warm start and seed: "
         "each rung against the one below it, a row that leaves something out against DAPO (the rung with dynamic "
-        "sampling). `p (Holm)` is of the paired t-test, corrected for all of them. Published: AIME 2024 avg@32 of "
+        "sampling). `p (Holm)` is of the paired t-test, corrected for all of them and those at equal tokens. One "
+        f"learning rate for all rows, {rate:g}, as in the paper; no row was tuned. Published: AIME 2024 avg@32 of "
         "Qwen2.5-32B, by the paper and, in brackets, by an independent reproduction; only the order can be compared. "
         "The best published run has the soft punishment without the filter, as in the row marked so."
     )
@@ -123,3 +126,15 @@ def _at_equal_tokens(summary: Mapping[str, Any], labels: Mapping[str, str]) -> l
         "An update costs the last two rungs another number of completions than the others. At equal tokens, "
         f"after the generation that brings a run to {tokens}:\n\n" + "\n".join(lines)
     ]
+
+
+def _short(summary: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Rows with runs that ended before they had generated the tokens at which rows are compared."""
+    rows = [f"{labels[name]} ({row['runs_short_of_budget']})" for name, row in summary["rows"].items()]
+    short = [text for text, row in zip(rows, summary["rows"].values(), strict=True) if row["runs_short_of_budget"]]
+    tokens = f"{summary['equal_tokens'] / 1000:,.0f}k"
+    return (
+        [f"Runs that ended before {tokens} tokens, and are read there at their end: {'; '.join(short)}."]
+        if short
+        else []
+    )

@@ -11,9 +11,6 @@ from benchmarks.harness.method_runs import START
 from benchmarks.harness.paired import Record, by_row, differences
 
 
-PUNISHMENT = "rewards/soft_overlong_punishment_reward/mean"
-
-
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """
     The table.
@@ -51,8 +48,6 @@ def _activity(runs: Sequence[Record]) -> dict[str, float | None]:
     """Means over runs of what training had for the techniques to act on."""
     return {
         "truncated_in_training": _logged(runs, "completions/clipped_ratio"),
-        "punishment": _logged(runs, PUNISHMENT),
-        "entropy_in_training": _logged(runs, "entropy"),
         "length_spread": float(np.mean([record["length_spread"] for record in runs])),
         "dead_groups": float(np.mean([_dead(record["points"][-1]) for record in runs])),
         "overlong": float(np.mean([record["overlong"] for record in runs])),

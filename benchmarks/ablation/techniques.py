@@ -16,7 +16,8 @@ INTRO = (
     "that a technique that helps has a negative difference there. What it acts on is measured in training, in the row "
     f"below it, which does not have it yet; below {SCARCE:.0%} counts as next to nothing. The overlong filter is on in "
     "every rung above its own, so that a completion that was cut off has left loss and statistics and its punishment "
-    "with it: the punishment acts on those alone that end inside the punished interval."
+    "with it: the punishment acts on those alone that end inside the punished interval. The last two rungs change what "
+    "an update costs, so that their verdict has a second half, at equal generated tokens."
 )
 
 
@@ -28,7 +29,9 @@ def techniques(rows: Mapping[str, Row]) -> str:
         rung = rows[name]["difference"] if against.get(name) == below else None
         left_out = rows.get(f"{LEFT_OUT}{name}", {}).get("difference")
         amount, what = _acts_on(name, rows[below if below in rows else NAIVE], rows.get(name))
-        lines.append([LABELS[name], *_shown(rung), *_shown(left_out), what, _verdict(rung, left_out, amount)])
+        at_tokens = rows[name].get("difference_at_tokens") if rung else None
+        verdict = _verdict(rung, left_out, amount) + (_at_equal_tokens(at_tokens) if at_tokens else "")
+        lines.append([LABELS[name], *_shown(rung), *_shown(left_out), what, verdict])
     header = ["technique", "as a rung", "p (Holm)", "left out", "p (Holm)", "what it had to act on", "verdict"]
     return INTRO + "\n\n" + table(header, lines)
 
@@ -55,6 +58,14 @@ def _acts_on(name: str, below: Row, row: Row | None) -> tuple[float, str]:
     if name == PREDICTIVE and row:
         return dead, f"{share(dead)} of generated groups have equal rewards, {share(row['dead_groups'])} with it"
     return dead, f"{share(dead)} of generated groups have equal rewards"
+
+
+def _at_equal_tokens(difference: Row) -> str:
+    if difference["p_holm"] is None:
+        return "; not tested at equal tokens"
+    if difference["p_holm"] >= LEVEL:
+        return f"; no effect told apart at equal tokens ({difference['mean']:+.3f})"
+    return f"; {'helps' if difference['mean'] > 0 else 'hurts'} at equal tokens ({difference['mean']:+.3f})"
 
 
 def _verdict(rung: Row | None, left_out: Row | None, amount: float) -> str:

@@ -108,7 +108,6 @@ def describe(runs: Sequence[Record], accuracies: Sequence[float]) -> dict[str, A
         "length": float(np.mean([point["length"] for point in last])),
         "truncated": float(np.mean([point["truncated"] for point in last])),
         "entropy": float(np.mean([record["entropy"] for record in runs])),
-        "cpu_seconds": float(np.mean([point["cpu_seconds"] for point in last])),
         "clip": clip,
         "is_offline": _is_offline(runs[0]["points"]),
     }

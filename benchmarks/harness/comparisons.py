@@ -11,8 +11,7 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
     r"""
     Two-sided p-value of the paired t-test: could differences like these have a mean of 0?
 
-    `t = mean / (std / sqrt(n))` with n - 1 degrees of freedom, and `p = I_{v / (v + t^2)}(v / 2, 1 / 2)` with the
-    regularised incomplete beta function.
+    `t = mean / (std / sqrt(n))` with n - 1 degrees of freedom.
 
     Args:
         differences (`Sequence[float]`):
@@ -26,7 +25,15 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
     if deviation == 0:
         return None
     t = float(np.mean(differences) / (deviation / math.sqrt(n)))
-    freedom = n - 1
+    return both_tails(t, n - 1)
+
+
+def both_tails(t: float, freedom: int) -> float:
+    r"""
+    Probability that a variable of Student's distribution lies further from 0 than `t`.
+
+    `I_{v / (v + t^2)}(v / 2, 1 / 2)` with the regularised incomplete beta function and v degrees of freedom.
+    """
     return float(mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True))
 
 

@@ -32,14 +32,13 @@ from dapo_ext.playground import correctness_reward
 from dapo_ext.reporting.progress import make_progress
 
 
-MAX_COMPLETION_LENGTH = PLAYGROUND.max_completion_length
 MOST_DIGITS = 9  # samples of a prompt whose number of right ones is one digit
 # What every run shares unless its row changes it: 64 prompts x 8 completions per generation
 SETTING: dict[str, Any] = {
     "per_device_train_batch_size": 128,
     "steps_per_generation": 4,
     "num_generations": 8,
-    "max_completion_length": MAX_COMPLETION_LENGTH,
+    "max_completion_length": PLAYGROUND.max_completion_length,
     "learning_rate": 1e-4,
     "lr_scheduler_type": "constant",
     "bf16": False,

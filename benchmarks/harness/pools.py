@@ -17,13 +17,10 @@ def train_prompts(pool: str, seed: int) -> Dataset:
     terms made of the facts its teacher knows best, and long sums.
 
     Groups of the short ones soon are seldom informative, those of the long ones nearly always from some point on, so
-    the share of the short ones sets the accept rate: about .6 for `"mixed"`, about .33 for `"saturated"`. The pool
-    `"fresh"`, 4,096 prompts with 2 to 10 terms, is more than a run uses, and four in five of its groups inform.
+    the share of the short ones sets the accept rate: about .6 for `"mixed"`, about .33 for `"saturated"`.
     """
-    if pool == "fresh":
-        return make_dataset("train", 4096, seed=seed)
     if pool not in POOLS:
-        raise ValueError(f"There is no pool {pool!r}: choose fresh, {', '.join(POOLS)}.")
+        raise ValueError(f"There is no pool {pool!r}: choose {' or '.join(POOLS)}.")
     share, (shortest, longest) = POOLS[pool]
     size = round(share * SIZE)
     short = make_dataset("train", 1440, seed=seed, min_terms=2, max_terms=3)

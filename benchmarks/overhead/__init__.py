@@ -11,7 +11,7 @@ interrupted measurement goes on where it was.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import transformers
 
+from benchmarks.harness.parts import Parts
 from benchmarks.harness.results import interval, write_result
 from benchmarks.harness.worlds import LARGE_POLICY, MEDIUM_POLICY, ON_GPU
-from benchmarks.overhead.growth import measure, measure_memory, points
+from benchmarks.overhead.growth import Point, measure, measure_memory, points
 from benchmarks.overhead.memory import peak_memory
-from benchmarks.overhead.parts import Parts
-from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row
+from benchmarks.overhead.rows import FEATURES, LAYOUT, PAIR_LAYOUT, PAIRS, SAME_WORK, TRL, Row, of_length
 from benchmarks.overhead.turns import step_seconds
 
 
@@ -64,7 +64,7 @@ PRESETS = {
         {"lengths": (128, 256, 512), "groups": (4, 8, 16), "batches": (16, 32, 64), "pools": (1_048_576,), "ranks": ()},
         memory_policy=LARGE_POLICY,
         policy=LARGE_POLICY,
-        layout={**ON_GPU, "max_completion_length": 128, "generation_kwargs": {"min_new_tokens": 128}},
+        layout={**ON_GPU, **of_length(128)},
     ),
 }
 STILL = {"learning_rate": 0.0}
@@ -75,53 +75,58 @@ def run(preset: str, seeds: int, out: str, deadline: float | None = None) -> dic
     transformers.logging.set_verbosity_error()
     sizes = PRESETS[preset]
     parts = Parts(Path(out).with_suffix(".parts"), {"preset": asdict(sizes)}, deadline)
-    entries = []
-    for seed in range(seeds):
-        entries.append(_measure_seed(sizes, seed, parts))
-        medians = {name: statistics.median(seconds) for name, seconds in entries[-1]["step_seconds"].items()}
-        print(f"seed {seed}: " + "  ".join(f"{name} {seconds:.3f} s" for name, seconds in medians.items()))
+    measured = parts.measure({part: work for seed in range(seeds) for part, work in _plan(sizes, seed).items()})
+    entries = [_entry(sizes, seed, measured) for seed in range(seeds)]
     summary = summarise(entries)
     for name in SAME_WORK.keys() - {TRL}:
         value = summary[f"{name}_over_trl"]
         print(f"{name}: {value['median']:.3f}  [{value['interval'][0]:.3f}, {value['interval'][1]:.3f}]")
     rows = {label: config for label, _, config in configs(preset)}
-    return write_result(out, "overhead", preset, rows, entries, {"sizes": asdict(sizes), **summary})
+    return write_result(out, "overhead", preset, rows, entries, {"sizes": asdict(sizes), **summary}, parts.commits)
 
 
-def _measure_seed(preset: Preset, seed: int, parts: Parts) -> dict[str, Any]:
-    policy = dict(preset.policy)
+def _plan(preset: Preset, seed: int) -> dict[str, Callable[[], Any]]:
+    """Every part of a seed's measurement: step times, then peak memory, that of growth too where one process grows."""
+    policy, memory_policy = dict(preset.policy), preset.memory_policy
     layout, pair_layout = {**LAYOUT, **preset.layout}, {**PAIR_LAYOUT, **_of_pairs(preset.layout)}
+    still, places = layout | STILL, points(**preset.growth) if preset.growth_steps else []
+    plan: dict[str, Callable[[], Any]] = {
+        "same-work": partial(step_seconds, SAME_WORK, layout, seed, preset.steps, policy),
+        "features": partial(step_seconds, FEATURES, still, seed, preset.feature_steps, policy),
+        "pairs": partial(step_seconds, PAIRS, pair_layout | STILL, seed, preset.feature_steps, policy),
+    }
+    for point in places:
+        plan[point.name] = partial(measure, point, still, seed, preset.growth_steps, policy)
+    if memory_policy is not None:
+        for name, row in (SAME_WORK | FEATURES).items():
+            plan[f"memory-{name}"] = partial(peak_memory, {name: row}, layout, seed, dict(memory_policy))
+        plan["pair-memory"] = partial(peak_memory, PAIRS, pair_layout, seed, dict(memory_policy))
+        for point in places:
+            if point.ranks == 1:
+                plan[f"memory-{point.name}"] = partial(measure_memory, point, layout, seed, dict(memory_policy))
+    return {f"seed{seed}-{name}": work for name, work in plan.items()}
 
-    def timed(name: str, rows: Mapping[str, Row], settings: Mapping[str, Any], steps: int) -> dict[str, list[float]]:
-        return parts.measure(f"seed{seed}-{name}", lambda: step_seconds(rows, settings, seed, steps, policy))
 
+def _entry(preset: Preset, seed: int, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What a seed's parts say, put together."""
+    mine = {name.removeprefix(f"seed{seed}-"): value for name, value in measured.items()}
+    places = points(**preset.growth) if preset.growth_steps else []
     entry = {
         "seed": seed,
-        "step_seconds": timed("same-work", SAME_WORK, layout, preset.steps),
-        "feature_seconds": timed("features", FEATURES, layout | STILL, preset.feature_steps),
-        "pair_seconds": timed("pairs", PAIRS, pair_layout | STILL, preset.feature_steps),
-        "growth": [],
+        "step_seconds": mine["same-work"],
+        "feature_seconds": mine["features"],
+        "pair_seconds": mine["pairs"],
+        "growth": [{**mine[point.name], **_memory_at(point, mine)} for point in places],
     }
-    for point in points(**preset.growth) if preset.growth_steps else []:
-        work = partial(measure, point, layout | STILL, seed, preset.growth_steps, policy)
-        entry["growth"].append(parts.measure(f"seed{seed}-{point.name}", work))
     if preset.memory_policy is not None:
-        _measure_memory(preset, seed, parts, entry, layout, pair_layout)
+        entry["memory"] = {name: mine[f"memory-{name}"][name] for name in SAME_WORK | FEATURES}
+        entry["pair_memory"] = mine["pair-memory"]
     return entry
 
 
-def _measure_memory(preset: Preset, seed: int, parts: Parts, entry: dict[str, Any], layout, pair_layout) -> None:
-    """Add peak memory to what was measured: of every row, and of the places of growth that are of one process."""
-    policy = dict(preset.memory_policy)
-    for name, row in (SAME_WORK | FEATURES).items():  # parts of their own, so that short calls get somewhere
-        work = partial(peak_memory, {name: row}, layout, seed, policy)
-        entry.setdefault("memory", {}).update(parts.measure(f"seed{seed}-memory-{name}", work))
-    work = partial(peak_memory, PAIRS, pair_layout, seed, policy)
-    entry["pair_memory"] = parts.measure(f"seed{seed}-pair-memory", work)
-    for point, place in zip(points(**preset.growth), entry["growth"], strict=False):
-        if point.ranks == 1:
-            work = partial(measure_memory, point, layout, seed, policy)
-            place["memory"] = parts.measure(f"seed{seed}-memory-{point.name}", work)
+def _memory_at(point: Point, measured: Mapping[str, Any]) -> dict[str, Any]:
+    name = f"memory-{point.name}"
+    return {"memory": measured[name]} if name in measured else {}
 
 
 def _of_pairs(layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overhead.memory import peak_memory
-from benchmarks.overhead.rows import FEATURES, PROMPTS, SAME_WORK, TRL, Row
+from benchmarks.overhead.rows import FEATURES, PROMPTS, SAME_WORK, TRL, Row, of_length
 from benchmarks.overhead.turns import step_seconds
 
 
@@ -35,17 +35,10 @@ class Point:
 
 
 def points(lengths, groups, batches, pools, ranks) -> list[Point]:
-    """
-    The places that are measured, each with all else as in the layout.
-
-    A policy that has learnt nothing ends after some twenty tokens, so the lengths are enforced.
-    """
+    """The places that are measured, each with all else as in the layout."""
     return list(
         itertools.chain(
-            (
-                Point("completion length", n, {"max_completion_length": n, "generation_kwargs": {"min_new_tokens": n}})
-                for n in lengths
-            ),
+            (Point("completion length", n, of_length(n)) for n in lengths),
             (Point("completions per prompt", n, {"num_generations": n}) for n in groups),
             (Point("completions per micro-batch", n, {"per_device_train_batch_size": n}) for n in batches),
             (Point("prompts in the pool, predictive selection", n, prompts=n) for n in pools),

@@ -10,6 +10,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
 
 from dapo_ext import DAPOConfig, DAPOTrainer
 from dapo_ext.playground import make_dataset, teacher_completion
+from dapo_ext.playground.task import EOS_TOKEN_ID
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 
 
@@ -35,6 +36,12 @@ LAYOUT: dict[str, Any] = {
     "epsilon_high": 0.28,
 }
 PAIR_LAYOUT: dict[str, Any] = {**COMMON, "per_device_train_batch_size": 32, "learning_rate": 1e-4}
+
+
+def of_length(tokens: int) -> dict[str, Any]:
+    """Completions that end by themselves after exactly so many tokens: a policy that has learnt nothing ends sooner."""
+    ends = {"min_new_tokens": tokens - 1, "forced_eos_token_id": EOS_TOKEN_ID}
+    return {"max_completion_length": tokens, "generation_kwargs": ends}
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def with_interval(value: Mapping[str, Any], sign: str = "") -> str:
     """
-    What [`~benchmarks.harness.results.interval`] gives, as text: the figure alone where it is of a single value.
+    What [`~benchmarks.harness.results.interval`] gives, as text: the figure alone where it is of one or two values.
 
     `sign="+"` writes the sign of positive figures too.
     """
     statistic = value["mean"] if "mean" in value else value["median"]
-    if value["values"] == 1:
+    if value["values"] <= 2:
         return f"{statistic:{sign}.3f}"
     low, high = value["interval"]
     return f"{statistic:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -11,7 +11,6 @@ from benchmarks.harness.long_sums import shortest_long_sum
 from benchmarks.harness.method_runs import START
 from benchmarks.harness.worlds import WORLDS
 from benchmarks.page.markdown import LEVEL, table, with_interval
-from benchmarks.page.tuning import tuning
 from benchmarks.passk.summary import TESTED
 from dapo_ext.reporting.plots import picture_style
 
@@ -39,7 +38,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         f"pass@k of {summary['sizes']['held_out']:,} held-out prompts by {summary['sizes_of_k'][-1]} completions each, "
         f"temperature 1. {summary['sizes']['steps']} updates, 8 per generation; runs per row: {_runs(result)}, over "
         f"warm starts: {len(summary['sizes']['starts'])}. Tokens: generated in training. Entropy: nats per token the "
-        "policy samples at the end.",
+        "policy samples at the end. Rows have made equal updates, and not generated equally much. " + _settings(result),
         _table(summary, labels, "pass_at"),
         _reading(summary, labels),
     ]
@@ -51,9 +50,19 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
             _reading(summary, labels, "_long"),
         ]
     parts.append(f"![pass@k and its difference to the warm start]({plots.name}/{picture.name})")
-    if summary["tuning"]:
-        parts.append(tuning(summary["tuning"], labels))
     return "\n\n".join(parts)
+
+
+def _settings(result: Mapping[str, Any]) -> str:
+    """What each row was trained with, and where that comes from."""
+    if not (source := result["summary"]["tuned_by"]):
+        return "Nothing was tuned."
+    names = ("learning_rate", "epsilon", "epsilon_high", "pg_beta")
+    chosen = [
+        f"{config['label']} " + ", ".join(f"{name} {config[name]:g}" for name in names if config.get(name) is not None)
+        for config in result["configs"].values()
+    ]
+    return f"Settings are those that the trials of `{source}` chose: {'; '.join(chosen)}."
 
 
 def _table(summary: Mapping[str, Any], labels: Mapping[str, str], question: str) -> str:
@@ -88,7 +97,7 @@ def _reading(summary: Mapping[str, Any], labels: Mapping[str, str], ending: str 
                 lines.append(f"- {labels[name]} against {other}: above at k = {above}; below at k = {below}")
     head = (
         f"Paired by warm start and seed, tested at k = {', '.join(tested)} alone, Holm's correction over all rows and "
-        f"these k of a comparison, level {LEVEL}:"
+        f"these k, for each of the two comparisons by itself, level {LEVEL}:"
     )
     return "\n".join([head, "", *lines])
 

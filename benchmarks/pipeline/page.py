@@ -49,7 +49,8 @@ def _intro(result: Mapping[str, Any]) -> str:
         f"{sizes['steps']} updates of 64 completions, 8 on each generation. Runs per row: {len(result['seeds'])}, over "
         f"warm starts: {len(sizes['starts'])}. Accuracy is avg@{2 * sizes['samples']} on {sizes['held_out']:,} "
         "held-out prompts, by the verifier for every row. Differences are paired by warm start and seed: of GRPO after "
-        "the warm start against the warm start alone, and of the other ways against it."
+        "the warm start against the warm start alone, and of the other ways against it. Tokens are those that a policy "
+        "sampled; the warm start itself learns from completions that a teacher wrote, which are not among them."
     )
 
 
@@ -59,7 +60,8 @@ def _reward_model(model: Mapping[str, float]) -> str:
         f"The reward model is DPO's implicit reward at beta = 1, trained for {EPOCHS} epochs on {pairs} pairs of the "
         f"warm start's samples, whose {tokens} tokens are among those of its row (not those of the held-out pairs, "
         f"which judge it as an evaluation does). It puts {model['reward_model_accuracy']:.1%} of held-out pairs in the "
-        "right order. The usual reward model, a scalar read out at EOS (TRL's `RewardTrainer`, "
+        "right order, a little optimistic, since the number of epochs had been chosen on some of them. "
+        "The usual reward model, a scalar read out at EOS (TRL's `RewardTrainer`, "
         f"{scalar_head.EPOCHS} epochs on the same pairs), is not used: it puts {model['scalar_head_accuracy']:.1%} of "
         f"held-out pairs in the right order, where chance is 50 %, and {model['scalar_head_training_accuracy']:.1%} of "
         "its own in the last epoch."
@@ -68,7 +70,13 @@ def _reward_model(model: Mapping[str, float]) -> str:
 
 def _table(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     lines = [
-        ["warm start alone", with_interval(summary["start"]), "-", "-", "0", "-", f"{summary['start_length']:.1f}"]
+        [
+            "warm start alone",
+            with_interval(summary["start"]),
+            *("-", "-", "0k"),
+            f"{summary['start_entropy']:.3f}",
+            f"{summary['start_length']:.1f}",
+        ]
     ]
     for name in sorted(summary["rows"], key=lambda name: name != RL):
         row = summary["rows"][name]

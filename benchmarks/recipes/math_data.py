@@ -11,6 +11,12 @@ from math_verify import parse
 
 # As in Qwen's own evaluations
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+# What DAPO-Math-17k asks for around every problem: an answer in another place
+DAPO_HEAD = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where $Answer is the answer to the problem."
+)
+DAPO_TAIL = 'Remember to put your answer on its own line after "Answer:".'
 FILE_LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 GSM8K_MARK = "####"
 
@@ -39,7 +45,8 @@ def math_rows(rows: Dataset, conversational: bool = True) -> Dataset:
     Args:
         rows (`Dataset`):
             GSM8K (`question`, `answer` with the result after `####`), AIME (`problem` and `answer`, in any case) or
-            DAPO-Math-17k (`prompt`, `reward_model` with `ground_truth`); or `prompt` and `solution` already.
+            DAPO-Math-17k (`prompt`, whose own instruction is taken out, and `reward_model` with `ground_truth`); or
+            `prompt` and `solution` already.
         conversational (`bool`, *optional*, defaults to `True`):
             Whether a prompt is a list of one message, for models with a chat template, or text.
 
@@ -68,13 +75,18 @@ def _converter(columns: list[str]) -> Callable[[Mapping[str, Any]], tuple[str, s
     if {"problem", "answer"} <= names.keys():
         return lambda row: (row[names["problem"]], str(row[names["answer"]]))
     if {"prompt", "reward_model"} <= names.keys():
-        return lambda row: (_text(row["prompt"]), str(row["reward_model"]["ground_truth"]))
+        return lambda row: (dapo_problem(_text(row["prompt"])), str(row["reward_model"]["ground_truth"]))
     if {"prompt", "solution"} <= names.keys():
         return lambda row: (_text(row["prompt"]), str(row["solution"]))
     raise ValueError(
         f"The columns {columns} are of no known form. Rename them to `question` and `answer`, `problem` and `answer`, "
         "or `prompt` and `solution`."
     )
+
+
+def dapo_problem(prompt: str) -> str:
+    """A problem without what DAPO-Math-17k says before and after it."""
+    return prompt.strip().removeprefix(DAPO_HEAD).removesuffix(DAPO_TAIL).strip()
 
 
 def gsm8k_solution(answer: str) -> str:

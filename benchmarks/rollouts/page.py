@@ -15,6 +15,7 @@ LABELS = {name: method.label for name, method in POLICIES.items()}
 COST = {
     "generated_per_trained": "groups generated per informative group trained on",
     "generated_per_trained_second_half": "the same, second half",
+    "accept_rate": "share of the generated groups that inform",
 }
 ACCURACY = {
     "accuracy_equal_steps": ("uniform", "at equal steps"),
@@ -104,7 +105,8 @@ def _with_differences(row: Mapping[str, Any]) -> list[str]:
 
 
 def _difference(difference: Mapping[str, Any]) -> str:
-    return f"{with_interval(difference, '+')}, p {p_value(difference['p_holm'])}"
+    p = "" if difference["p_holm"] is None else f", p {p_value(difference['p_holm'])}"
+    return with_interval(difference, "+") + p
 
 
 def _speed_up(speed_up: Mapping[str, Any]) -> str:
