@@ -112,16 +112,20 @@ class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving
     def _compute_loss(self, model, inputs, return_outputs):
         inputs = dict(inputs)
         live = inputs.pop(LIVE, None)
-        if live is None and not self.precompute_ref_logps:
-            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = self.compute_ref_log_probs(
-                self.ref_model or self.model, inputs
-            )
+        if live is None:  # else the candidates were scored with them
+            self._add_reference(inputs)
         with _collected_outputs(model) as outputs, self._reference_in_inputs():
             result = super()._compute_loss(model, inputs, return_outputs)
         terms = self.objective.terms(self._log_ratios(outputs[0].log_probs, inputs), _lengths(inputs))
         self._log_terms(terms, inputs)
         loss = self.pg_weight * self._mean(terms, live)
         return (result[0] + loss, result[1]) if return_outputs else result + loss
+
+    def _add_reference(self, inputs: dict[str, Any]) -> None:
+        """The reference's log-probabilities, where the dataset has not brought them."""
+        if not self.precompute_ref_logps:
+            reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = reference
 
     @contextmanager
     def _reference_in_inputs(self) -> Iterator[None]:
@@ -234,10 +238,7 @@ class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving
         for start in range(0, len(pairs), self.args.per_device_train_batch_size):
             part = pairs[start : start + self.args.per_device_train_batch_size]
             inputs = self._prepare_inputs(self.data_collator(part))
-            if not self.precompute_ref_logps:
-                inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = self.compute_ref_log_probs(
-                    self.ref_model or self.model, inputs
-                )
+            self._add_reference(inputs)
             states = self.objective.judge(self._log_ratios(self._policy_logps(inputs), inputs), _lengths(inputs))
             reference = zip(inputs["ref_chosen_logps"].tolist(), inputs["ref_rejected_logps"].tolist(), strict=True)
             for pair, state, (chosen, rejected) in zip(part, states.tolist(), reference, strict=True):
