@@ -178,7 +178,7 @@ def test_all_rows_get_the_wider_grid_and_the_warm_starts_are_made_at_once(monkey
     # 9e-4 is the edge, then 2.7e-3 is; with five values the grid stays
     assert runs.sizes["rates"] == (1e-4, 3e-4, 9e-4, 2.7e-3, 8.1e-3)
     trials = [spec for spec in asked[-2] if spec.split == "tuning"]
-    assert sum(spec.row == "grpo" for spec in trials) == sum(spec.row == "dapo" for spec in trials) == 5 * 3
+    assert sum(spec.row == "grpo" for spec in trials) == sum(spec.row == "dapo" for spec in trials) == 5 * 4
     assert {name: config["learning_rate"] for name, config in runs.configs.items()} == best
     assert {spec.start for spec in asked[0]} == {0, 1}
     assert set(runs.commits) == {"abc"}

@@ -26,8 +26,8 @@ GPU_RATES = (1e-5, 3e-5, 9e-5)
 ALL = tuple(METHODS)
 PRESETS = {
     "quick": Preset(("grpo", "pg-grpo", "dpo", "pg-dpo"), (0,), (1e-4, 3e-4), 16, 8, 256, 64, 1, token_budget=20_000),
-    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2, knobs=3, token_budget=200_000),
-    "gpu": Preset(ALL, (0,), GPU_RATES, 96, 48, 1024, 128, 2, knobs=3, world="gpu", token_budget=350_000),
+    "full": Preset(ALL, (0, 1), RATES, 160, 40, 1024, 512, 2, knobs=4, token_budget=200_000),
+    "gpu": Preset(ALL, (0,), GPU_RATES, 96, 48, 1024, 128, 2, knobs=4, world="gpu", token_budget=350_000),
 }
 
 
