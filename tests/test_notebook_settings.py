@@ -95,9 +95,10 @@ def test_the_settings_for_a_gpu_are_accepted(path, built, tmp_path):
     asked = []
     shell = SimpleNamespace(run_line_magic=lambda *magic: asked.append(magic))
     namespace = {"get_ipython": lambda: shell}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(TransformerManager().transform_cell(cell.source), namespace)
+    with matplotlib.rc_context():  # a notebook sets its own style
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(TransformerManager().transform_cell(cell.source), namespace)
     assert asked[0][0] == "pip"
     assert namespace["train"][0]["solution"] == "4"
     assert {arguments["model"] for _, arguments in built} == {"Qwen/Qwen2.5-0.5B-Instruct"}
