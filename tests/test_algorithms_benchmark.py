@@ -168,7 +168,7 @@ def test_every_method_takes_eight_updates_of_64_completions_or_32_pairs(name, tm
     method = METHODS[name]
     args = method.config(str(tmp_path), **method.settings)
     assert args.max_grad_norm == 1.0
-    assert len(method.knob) == 3
+    assert len(method.knob) == algorithms.PRESETS["full"].knobs
     if method.is_offline:
         assert args.per_device_train_batch_size == 32
     else:
