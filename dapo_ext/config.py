@@ -90,6 +90,8 @@ class DAPOConfig(GRPOConfig):
             remedy.
     """
 
+    made_for = "DAPOTrainer"  # no field
+
     epsilon_high: float | None = field(
         default=0.28,
         metadata={"help": "Upper clipping bound, decoupled from the lower one (clip-higher)."},

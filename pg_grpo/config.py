@@ -65,6 +65,8 @@ class PGGRPOConfig(DAPOConfig):
             remedy.
     """
 
+    made_for = "PGGRPOTrainer"  # no field
+
     pg_beta: float = field(
         default=0.1,
         metadata={

@@ -63,6 +63,8 @@ class PGDPOConfig(DPOConfig):
             remedy.
     """
 
+    made_for = "PGDPOTrainer"  # no field
+
     loss_type: list[str] = field(
         default_factory=lambda: [PG_LOSS],
         metadata={"help": "'pg', alone or with TRL's loss types beside it, weighted by `loss_weights`."},

@@ -92,8 +92,9 @@ class FittingPrompts(GRPOTrainer):
     def _generate_single_turn(self, *args, **kwargs) -> tuple:
         training = self.model.training
         completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        # Continuous batching leaves the model in training mode, and an evaluation would go on as a training step
-        self.model.train(training)
+        if self.model.training != training:
+            # Continuous batching leaves the model in training mode, and an evaluation would go on as a training step
+            self.model.train(training)
         empty = sum(not ids for ids in completion_ids)
         if empty and not self.tools:  # a turn after a tool's answer may be empty
             raise RuntimeError(

@@ -1,6 +1,5 @@
 """The configuration that a trainer needs: checked where one is given, TRL's defaults where none is."""
 
-import dataclasses
 from typing import Any, TypeVar
 
 from transformers import TrainingArguments
@@ -28,7 +27,7 @@ def own_config(trainer: Any, declared_by: type, args: Any, config: type[Config],
             The model, which the output directory is named after.
 
     Raises:
-        Refusal: when `args` lacks fields, as TRL's own configuration does, or has some that nobody would read.
+        Refusal: when `args` lacks fields, as TRL's own configuration does, or is another trainer's (`made_for`).
     """
     if args is None:
         name = model if isinstance(model, str) else get_config_model_id(model.config)
@@ -36,13 +35,9 @@ def own_config(trainer: Any, declared_by: type, args: Any, config: type[Config],
     reason = None
     if not isinstance(args, config):
         reason = f"fields that {config.__name__} adds are missing from it"
-    elif type(trainer) is declared_by and (unread := _names(type(args)) - _names(config)):
-        reason = f"{declared_by.__name__} would not read {', '.join(sorted(unread))}"
+    elif type(trainer) is declared_by and args.made_for != config.made_for:
+        reason = f"{declared_by.__name__} would not read the fields that it has for {args.made_for}"
     if reason is not None:
         public_name = f"{config.__module__.split('.')[0]}.{config.__name__}"
         raise refusal("args", type(args).__name__, reason, f"pass a {public_name}, or use the trainer made for it")
     return args
-
-
-def _names(config: type[TrainingArguments]) -> set[str]:
-    return {field.name for field in dataclasses.fields(config)}
