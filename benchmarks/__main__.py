@@ -85,7 +85,7 @@ def measure(name: str, preset: str, seeds: int, out: str | None, minutes: float 
     """Run one benchmark; what is asked for is loaded alone, since torch and TRL take seconds."""
     out = out or f"runs/benchmarks/{name}-{preset}.json"
     module = importlib.import_module(f"benchmarks.{name}")
-    from benchmarks.harness.playground_runs import OutOfTime
+    from benchmarks.harness.stored_runs import OutOfTime
     from benchmarks.harness.tables import Campaign
 
     deadline = None if minutes is None else time.monotonic() + 60 * minutes

@@ -24,7 +24,7 @@ class OddLengths(CountedReward):
 
 
 def run_here(specs, work, store, warm_starts, jobs, deadline=None):
-    """[`~benchmarks.harness.playground_runs.run_all`] without processes, store and warm starts."""
+    """[`~benchmarks.harness.stored_runs.run_all`] without processes, store and warm starts."""
     records = ({"spec": dataclasses.asdict(spec), **work(spec, policy_dir().name)} for spec in specs)
     return [json.loads(json.dumps(record)) for record in records]
 

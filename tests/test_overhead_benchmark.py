@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import memory, overhead, report
-from benchmarks.harness.playground_runs import OutOfTime
+from benchmarks.harness.stored_runs import OutOfTime
 from benchmarks.overhead import Preset, growth, turns
 from benchmarks.overhead.growth import points
 from benchmarks.overhead.memory import peak_memory

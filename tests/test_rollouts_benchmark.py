@@ -7,8 +7,8 @@ import pytest
 from benchmarks import report, rollouts
 from benchmarks.harness.comparisons import holm
 from benchmarks.harness.methods import PROMPTS_PER_GENERATION
-from benchmarks.harness.playground_runs import RunSpec
 from benchmarks.harness.pools import SIZE, train_prompts
+from benchmarks.harness.run_spec import RunSpec
 from benchmarks.rollouts import PRESETS, specs, train
 from benchmarks.rollouts.rows import POLICIES
 from benchmarks.rollouts.summary import first_reaching, measure, summarise

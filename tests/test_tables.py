@@ -11,11 +11,12 @@ import pytest
 from benchmarks import ablation, algorithms, on_policy, passk, pipeline
 from benchmarks.__main__ import MEASURED, WITHOUT_GPU_PRESET
 from benchmarks.algorithms.rows import METHODS, ON_POLICY_METHODS
-from benchmarks.harness import dry_run, playground_runs, tables
+from benchmarks.harness import dry_run, stored_runs, tables
 from benchmarks.harness.comparisons import holm, paired_p_value
 from benchmarks.harness.paired import differences, of_their_start
-from benchmarks.harness.playground_runs import OutOfTime, RunSpec, run_all
 from benchmarks.harness.results import commit_here, write_result
+from benchmarks.harness.run_spec import RunSpec
+from benchmarks.harness.stored_runs import OutOfTime, run_all
 from benchmarks.harness.tables import Campaign, reported_specs, run_table, start_specs, trial_specs
 from benchmarks.harness.trials import TUNING_SEED, choose, combinations, wider_rates
 from benchmarks.harness.worlds import WORLDS
@@ -216,8 +217,8 @@ def here(monkeypatch):
     """Runs in threads of this process, and no warm starts."""
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(playground_runs, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
-    monkeypatch.setattr(playground_runs, "_warm_start", lambda start, warm_starts: None)
+    monkeypatch.setattr(stored_runs, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(stored_runs, "_warm_start", lambda start, warm_starts: None)
 
 
 def test_a_campaign_out_of_time_stops_between_runs_and_goes_on_where_it_was(here, tmp_path):

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl.trainer.utils import entropy_from_logits, pad
 
 from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.curve import Curve
 from benchmarks.harness.methods import NUM_GENERATIONS, PROMPTS_PER_GENERATION, Method
-from benchmarks.harness.playground_runs import Curve, RunSpec
+from benchmarks.harness.run_spec import RunSpec
 from benchmarks.harness.worlds import PLAYGROUND, World, device
 from dapo_ext import evaluate
 from pg_grpo import sample_pairs

@@ -6,7 +6,7 @@ from typing import Any
 
 from trl import DPOTrainer
 
-from benchmarks.harness.playground_runs import SETTING
+from benchmarks.harness.run_spec import SETTING
 from benchmarks.harness.worlds import World
 
 

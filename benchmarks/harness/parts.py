@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.harness.playground_runs import OutOfTime
 from benchmarks.harness.results import commit_here
+from benchmarks.harness.stored_runs import OutOfTime
 from dapo_ext.reporting.progress import make_progress
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmarks.harness.method_runs import START, MethodSpec
 from benchmarks.harness.methods import Method
-from benchmarks.harness.playground_runs import RunSpec, run_all
+from benchmarks.harness.run_spec import RunSpec
+from benchmarks.harness.stored_runs import run_all
 from benchmarks.harness.trials import TUNING_SEED, choose, combinations, trial_accuracies, wider_rates
 from benchmarks.harness.worlds import PLAYGROUND, WORLDS
 
@@ -55,7 +56,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Where and how the runs of a benchmark are carried out, see [`~benchmarks.harness.playground_runs.run_all`]."""
+    """Where and how the runs of a benchmark are carried out, see [`~benchmarks.harness.stored_runs.run_all`]."""
 
     out: str
     seeds: int

@@ -22,11 +22,12 @@ from transformers import AutoTokenizer, PrinterCallback
 from trl import GRPOTrainer
 
 from benchmarks.harness.counted_reward import CountedReward
+from benchmarks.harness.curve import Curve
 from benchmarks.harness.method_runs import load_policy, quiet
 from benchmarks.harness.methods import NUM_GENERATIONS
-from benchmarks.harness.playground_runs import SETTING, Curve, RunSpec
 from benchmarks.harness.pools import POOLS, train_prompts
 from benchmarks.harness.results import write_result
+from benchmarks.harness.run_spec import SETTING, RunSpec
 from benchmarks.harness.tables import Campaign
 from benchmarks.harness.worlds import PLAYGROUND, WORLDS
 from benchmarks.rollouts.rows import POLICIES

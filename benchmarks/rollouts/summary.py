@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.harness.curve import at
 from benchmarks.harness.paired import Run, by_row, differences
-from benchmarks.harness.playground_runs import at
 from benchmarks.harness.pools import POOLS
 from benchmarks.harness.results import interval
 from benchmarks.rollouts.rows import BASELINE
