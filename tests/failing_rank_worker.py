@@ -5,6 +5,7 @@ Usage: failing_rank_worker.py OUTPUT_DIR WHERE
 
 - `reward`, `async`: a reward function raises on rank 1 in its third call
 - `column`: a reward function pushes too few values with `log_extra` on rank 1
+- `weights`: the `token_weight_fn` raises on rank 1 in the third generation
 - `construction`: rank 1 has a dataset that is refused
 - `callback`: a callback raises on rank 1, as anything else may that the trainer does not call for its result
 - `pairs`: PG-DPO with a callback that raises on rank 1
@@ -51,6 +52,15 @@ def main(output_dir: Path, where: str) -> None:
     async def failing_async_reward(completion_ids, **kwargs):
         return failing_reward(completion_ids, **kwargs)
 
+    generations = 0
+
+    def failing_weights(completion_ids, mask, logps, entropies, advantages):
+        nonlocal generations
+        generations += 1
+        if here and generations == 3:
+            fail(output_dir)
+        return entropies.clamp(min=0)
+
     class Failing(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if here:
@@ -67,7 +77,11 @@ def main(output_dir: Path, where: str) -> None:
             output_dir / "run",
             failing_async_reward if where == "async" else failing_reward,
             prompts(0 if where == "construction" and here else 64),
-            {"model": model, "callbacks": callbacks},
+            {
+                "model": model,
+                "callbacks": callbacks,
+                "token_weight_fn": failing_weights if where == "weights" else None,
+            },
             per_device_train_batch_size=6,
             steps_per_generation=1,
         )

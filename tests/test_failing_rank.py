@@ -61,6 +61,7 @@ def launch(launcher: str, output_dir: Path, where: str) -> tuple[list[int], list
                 ("by hand", "reward"),
                 *((launcher, where) for launcher in [*LAUNCHERS, "by hand"] for where in ("construction", "callback")),
                 ("by hand", "column"),
+                ("by hand", "weights"),
                 *((launcher, "pairs") for launcher in [*LAUNCHERS, "by hand"]),
             ]
         ),
@@ -81,6 +82,9 @@ def test_all_ranks_end_with_the_traceback_of_the_one_that_failed(tmp_path, launc
         return
     assert "ConnectionError: the reward server of rank 1 is gone" in text
     assert "failing_rank_worker.py" in text
+    if where == "weights":
+        assert "Raised while tokens were weighted on rank 1, after step 2." in text
+        assert "Rank 0 ends because the weighting of tokens failed on rank 1" in printed[0]
     if where in ("reward", "async"):
         name = "failing_reward" if where == "reward" else "failing_async_reward"
         assert f"Raised by the reward function '{name}' on rank 1, after step " in text

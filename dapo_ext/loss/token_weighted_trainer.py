@@ -10,6 +10,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from ..refusals import refusal
 from ..refusals.token_weight_checks import check_unweighted, check_weighted_loss
+from ..shared_failure import fail_on_every_rank
 from .token_weights import check_token_weights, normalize_in_completions, normalize_in_steps
 
 
@@ -86,7 +87,14 @@ class TokenWeightedTrainer(GRPOTrainer):
 
     def _weight_advantages(self, micro_batches: list[dict[str, Any]]) -> None:
         masks = [batch["completion_mask"] * batch.get("tool_mask", 1) for batch in micro_batches]
-        weights = [self._form_weights(batch, mask) for batch, mask in zip(micro_batches, masks, strict=True)]
+        weights, failure = [], None
+        try:
+            weights = [self._form_weights(batch, mask) for batch, mask in zip(micro_batches, masks, strict=True)]
+        except Exception as error:  # raised again, here or by `fail_on_every_rank`
+            rank, step = self.accelerator.process_index, self.state.global_step
+            error.add_note(f"Raised while tokens were weighted on rank {rank}, after step {step}.")
+            failure = error
+        fail_on_every_rank(failure, "the weighting of tokens", self.accelerator)
         if self.args.token_weight_normalization == "completion":
             weights = [normalize_in_completions(weight, mask) for weight, mask in zip(weights, masks, strict=True)]
         else:

@@ -1,14 +1,13 @@
 """Reward functions are timed, what they return is checked, and what they raise ends every rank."""
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from accelerate.utils import gather_object
 from torch import nn
 from trl import GRPOTrainer
 from trl.trainer.utils import is_async_callable
 
+from ..shared_failure import fail_on_every_rank
 from .reward_checks import describe_uneven_columns, read_rewards, refuse_infinite
 from .waiting import report_waiting
 
@@ -38,10 +37,7 @@ class CheckedRewards(GRPOTrainer):
         uneven = describe_uneven_columns(self._pending_extra_logs, len(prompts))
         if uneven:
             failures.append(ValueError(uneven))
-        if self.accelerator.num_processes > 1:
-            _end_together(failures, self.accelerator.process_index)
-        elif failures:
-            raise failures[0]
+        fail_on_every_rank(failures[0] if failures else None, "a reward function", self.accelerator)
         refuse_infinite(rewards_per_func, self.reward_func_names)
         return rewards_per_func
 
@@ -82,14 +78,3 @@ class CheckedRewards(GRPOTrainer):
             if self.accelerator.num_processes == 1:
                 raise
             failures.append(error)
-
-
-def _end_together(failures: list[Exception], rank: int) -> None:
-    """Raise on every rank if there is a failure on any; to be called by all of them."""
-    own = "".join(traceback.format_exception(failures[0])) if failures else None
-    failed = [(origin, text) for origin, text in enumerate(gather_object([own])) if text is not None]
-    if failures:
-        raise failures[0]
-    if failed:
-        origin, text = failed[0]
-        raise RuntimeError(f"Rank {rank} ends because a reward function failed on rank {origin}:\n\n{text}")
