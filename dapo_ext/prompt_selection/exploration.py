@@ -1,8 +1,11 @@
 """The share of draws that asks no estimate: passes over the whole dataset, so that no prompt is ever lost."""
 
+import itertools
 from collections.abc import Collection
 
 import numpy as np
+
+from ..unseen import draw_unseen
 
 
 EXPLORATION_KEY = 0xE4B1  # sets these random numbers apart from others drawn with the same seed
@@ -27,10 +30,7 @@ class ExplorationPass:
 
     def upcoming(self, count: int, avoid: Collection[int]) -> tuple[list[int], list[int]]:
         """
-        Next positions that are not in `avoid`, without taking them.
-
-        At most as many positions are passed over in a row as there are to avoid, so that a dataset smaller than what
-        is asked for repeats itself.
+        Next positions that are not in `avoid`, without taking them; see [`~dapo_ext.unseen.draw_unseen`].
 
         Args:
             count (`int`):
@@ -41,20 +41,9 @@ class ExplorationPass:
         Returns:
             `tuple[list[int], list[int]]`: the positions, and for each the value that `taken` has once it was taken.
         """
-        positions: list[int] = []
-        avoid, ends = set(avoid), []
-        index, passed_over = self.taken, 0
-        while len(positions) < count:
-            position = self._at(index)
-            index += 1
-            if position in avoid and passed_over < len(avoid):
-                passed_over += 1
-                continue
-            passed_over = 0
-            avoid.add(position)
-            positions.append(position)
-            ends.append(index)
-        return positions, ends
+        order = ((index, self._at(index)) for index in itertools.count(self.taken))
+        drawn = draw_unseen(((position, (position, index + 1)) for index, position in order), count, avoid)
+        return [position for position, _ in drawn], [end for _, end in drawn]
 
     def _at(self, index: int) -> int:
         number, offset = divmod(index, self.size)

@@ -2,11 +2,14 @@
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, IterableDataset
+
+from ..unseen import draw_unseen
 
 
 # Sets the stream's random numbers apart from the ones the host's sampler draws with the same seed.
@@ -54,10 +57,7 @@ class PromptStream:
 
     def draw(self, count: int, avoid: Collection[str] = ()) -> list[dict[str, Any]]:
         """
-        Next `count` examples, passing over prompts in `avoid` and prompts already drawn by this call.
-
-        At most as many examples are passed over in a row as there are prompts to avoid, so that a dataset smaller
-        than what is asked for repeats itself instead of stalling.
+        Next `count` examples, passing over prompts in `avoid`; see [`~dapo_ext.unseen.draw_unseen`].
 
         Args:
             count (`int`):
@@ -68,19 +68,8 @@ class PromptStream:
         Returns:
             `list[dict]`: `count` examples.
         """
-        avoid = set(avoid)
-        drawn: list[dict[str, Any]] = []
-        passed_over = 0
-        while len(drawn) < count:
-            example = self._next()
-            key = self.key(example)
-            if key in avoid and passed_over < len(avoid):
-                passed_over += 1
-                continue
-            passed_over = 0
-            avoid.add(key)
-            drawn.append(example)
-        return drawn
+        examples = (self._next() for _ in itertools.count())
+        return draw_unseen(((self.key(example), example) for example in examples), count, avoid)
 
     def state_dict(self) -> dict[str, int]:
         """Position: the pass and the number of examples taken from it."""
