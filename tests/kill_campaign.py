@@ -3,10 +3,10 @@ Kill-and-resume campaign: runs that are killed by SIGKILL at random moments, res
 until they complete, and compared with the run that nobody killed: weights, optimizer, schedule, log (times apart),
 random state, the sampler's state, and the micro-batches of every optimizer step, on every rank, to the bit.
 
-Usage: python -m tests.kill_campaign [--kills 20] [--minutes 25] [--output FILE]
+Usage: python -m tests.kill_campaign [--kills 20] [--minutes 35] [--output FILE]
 
-An interrupted campaign goes on where it was. The uninterrupted runs and the killed ones are processes with different
-hash seeds.
+An interrupted campaign of the same commit goes on where it was; a complete one leaves nothing to go on with. The
+uninterrupted runs and the killed ones are processes with different hash seeds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.results import write_result
+from benchmarks.harness.results import commit_here, write_result
 from dapo_ext.resume.checkpoint_choice import checkpoints_of
 from dapo_ext.resume.checkpoint_manifest import find_damage
 from tests.kill_server import PhaseFile
@@ -160,7 +160,9 @@ def campaign(kills: int, minutes: float, folder: Path) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 60 * minutes
     done_file = folder / "rows.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
+    commit = commit_here()
     rows = [json.loads(line) for line in done_file.read_text().splitlines()] if done_file.exists() else []
+    rows = [row for row in rows if row.get("commit") == commit]
     servers = (Server(1), Server(2))
     for ranks in (1, 2):
         for trainer in TRAINERS:
@@ -176,12 +178,14 @@ def campaign(kills: int, minutes: float, folder: Path) -> list[dict[str, Any]]:
                     trainer, ranks, seed, min(KILLS_PER_RUN, missing), folder / f"{trainer}-{ranks}-{seed}", servers
                 )
                 for row in fresh:
+                    row["commit"] = commit
                     print(line_of(row), flush=True)
                 rows += fresh
                 with done_file.open("a") as file:
                     file.write("".join(json.dumps(row) + "\n" for row in fresh))
     for server in servers:
         server.close()
+    done_file.unlink()
     return rows
 
 

@@ -42,18 +42,22 @@ def constant(value):
 
 def test_every_trained_group_is_informative_and_the_shape_is_kept(tmp_path):
     trainer = dapo_trainer(tmp_path, rare_first_token, max_steps=8)
-    seen = []
-    original = trainer._compute_loss
+    generations = []
+    original = trainer._generate_and_score_completions
 
-    def spy(model, inputs):
-        seen.append(inputs["advantages"].clone())
-        return original(model, inputs)
+    def spy(inputs):
+        batch = original(inputs)
+        generations.append(batch)
+        return batch
 
-    trainer._compute_loss = spy
+    trainer._generate_and_score_completions = spy
     trainer.train()
-    assert all(len(advantages) == 8 for advantages in seen)
-    generations = [torch.cat(seen[i : i + 2]) for i in range(0, 8, 2)]
-    assert all((rows != 0).any() for rows in generations)
+    assert len(generations) == 4
+    for batch in generations:
+        assert len(batch["advantages"]) == 4 * GROUPS
+        scored = torch.tensor(rare_first_token(batch["completion_ids"])).view(GROUPS, 4)
+        assert (scored.amax(dim=1) != scored.amin(dim=1)).all()
+        assert (batch["advantages"] != 0).view(GROUPS, 4).any(dim=1).all()
     ledger = trainer.sampler.ledger
     assert ledger.trained_groups == ledger.informative_groups == 4 * GROUPS
     assert ledger.generated_groups > ledger.trained_groups
@@ -364,9 +368,14 @@ def test_evaluation_is_never_filtered_or_punished(tmp_path):
 
 
 def test_tables_stay_aligned_when_training_and_evaluation_alternate(tmp_path):
+    def logging_reward(prompts, completions, completion_ids, log_extra, **kwargs):
+        log_extra("text", list(completions))
+        log_extra("question", list(prompts))
+        return rare_first_token(completion_ids)
+
     trainer = dapo_trainer(
         tmp_path,
-        rare_first_token,
+        logging_reward,
         trainer_args={"eval_dataset": prompts(8)},
         per_device_eval_batch_size=8,
         eval_strategy="steps",
@@ -376,7 +385,13 @@ def test_tables_stay_aligned_when_training_and_evaluation_alternate(tmp_path):
         num_completions_to_print=0,
     )
     trainer.train()
-    assert trainer.state.global_step == 4
+    tables = [pd.read_parquet(file) for file in sorted((tmp_path / "completions").glob("*.parquet"))]
+    for table in tables:
+        assert (table["text"] == table["completion"]).all()
+        assert (table["question"] == table["prompt"]).all()
+    of_evaluation = pd.concat(tables)["kept"].isna()
+    assert of_evaluation.any()
+    assert not of_evaluation.all()
 
 
 def test_three_shrunk_batches_in_a_row_warn_once(tmp_path, caplog):

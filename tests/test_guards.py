@@ -246,6 +246,7 @@ def test_metrics_of_nothing_are_none_and_say_nothing(tmp_path, caplog):
     trainer.train()
     assert trainer.state.global_step == 12
     assert None in logged(trainer, "reward")
+    assert not warnings_of(caplog)
 
 
 def test_a_metric_that_is_not_logged_is_named(tmp_path, caplog):

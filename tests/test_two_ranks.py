@@ -62,11 +62,18 @@ def test_the_same_rollouts_give_the_groups_and_the_gradient_of_one_rank(tmp_path
     torch.testing.assert_close(torch.tensor(first["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["shrink", "dry"])
-def test_exhaustion_keeps_ranks_in_step(tmp_path, mode):
-    first, second = run(tmp_path, mode, 2)
+def test_shrinking_keeps_ranks_in_step(tmp_path):
+    first, second = run(tmp_path, "shrink", 2)
     assert_in_step(first, second)
-    assert first["steps"] == (0 if mode == "dry" else 6) or first["stop_reason"]
+    assert first["steps"] == 6
+    assert 0 < first["ledger"]["informative_groups"] < first["ledger"]["trained_groups"] == 18
+
+
+def test_running_dry_ends_both_ranks_at_once(tmp_path):
+    first, second = run(tmp_path, "dry", 2)
+    assert_in_step(first, second)
+    assert first["steps"] == 0
+    assert "too hard" in first["stop_reason"]
 
 
 def test_raise_raises_on_both_ranks(tmp_path):
@@ -87,7 +94,7 @@ ON_ONE_RANK_AND_MORE = [
 
 @pytest.mark.parametrize(("mode", "steps", "worlds"), ON_ONE_RANK_AND_MORE)
 def test_straddling_groups_are_trained_as_on_one_rank(tmp_path, mode, steps, worlds):
-    """Uneven rewards, surplus, both policies at exhaustion, both selections."""
+    """Uneven rewards, surplus, both selections, batches that shrink and batches that are always filled."""
     (alone,) = run(tmp_path, mode, 1, steps, timeout=800)
     assert alone["steps"] == int(steps)
     assert alone["carried"] > 0

@@ -84,7 +84,7 @@ def main(output_dir: str, mode: str, steps: str = "0") -> None:
         "generate": {"max_steps": 50},
         "replay": {"max_steps": 6, "learning_rate": 1e-2},
         "predictive": {"max_steps": 12, "learning_rate": 1e-2, "prompt_selection": "predictive"},
-        "shrink": {"max_steps": 6, "generation_budget": 1.0},
+        "shrink": {"max_steps": 6, "generation_budget": 2.0},
         "raise": {"max_steps": 6, "generation_budget": 1.0, "on_exhausted": "raise"},
         "dry": {"max_steps": 6, "generation_budget": 2.0},
     }.get(mode) or straddling(mode, int(steps), world)

@@ -19,6 +19,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
     """Kills by trainer and ranks, where they fell, and what became of the runs."""
     kills = result["seeds"]
     phases = sorted({kill["phase"] for kill in kills})
+    at_once = sum(kill["resumed_from"] == 0 for kill in kills)
     rows = []
     for trainer, ranks in sorted({(kill["trainer"], kill["ranks"]) for kill in kills}):
         mine = [kill for kill in kills if (kill["trainer"], kill["ranks"]) == (trainer, ranks)]
@@ -28,9 +29,9 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         rows.append([trainer, *map(str, (ranks, len(mine), *(fell[phase] for phase in phases), torn, lost))])
     intro = (
         "Runs ended by SIGKILL from outside at random moments, resumed with `resume_from_checkpoint=True` until they "
-        "completed, and compared with the run that nobody killed (lost: not identical to it): weights, optimizer, "
-        "schedule, log (times apart), "
-        "random state, the sampler's state and the micro-batches of every step, on every rank, to the bit."
+        "completed, and compared with the run that nobody killed: weights, optimizer, schedule, log (times apart), "
+        "random state, the sampler's state and the micro-batches of every step, on every rank, to the bit. Of "
+        f"{len(kills)} kills {at_once} came before the first checkpoint was whole; there the run began anew."
     )
     header = [
         "trainer",

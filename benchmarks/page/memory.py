@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.page.markdown import table, with_interval
 
 
-LABELS = {"full": "full", "lora": "LoRA", "qlora": "4-bit (nf4, twice quantized) + LoRA"}
+LABELS = {"full": "full", "lora": "LoRA", "qlora": "4-bit (nf4, double quantization) + LoRA"}
 TRAINERS = {"dapo": "DAPO", "pggrpo": "PG-GRPO with a reference"}
 COLUMNS = ("weights", "reference", "gradients", "optimizer", "peak")
 LIMITS = (

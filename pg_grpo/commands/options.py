@@ -39,7 +39,7 @@ class PairArguments(_DryRun, ScriptArguments):
 
 @dataclass
 class ModelArguments(ModelConfig):
-    """TRL's model options; the only change is that 4-bit weights are quantized twice, as in QLoRA."""
+    """TRL's model options; the only change is that double quantization is on for 4-bit weights, as in QLoRA."""
 
     use_bnb_nested_quant: bool = field(
         default=True,
