@@ -43,7 +43,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
     plot_rollouts(result, LABELS, picture)
     sizes = {name: result["seeds"][0]["spec"][name] for name in ("held_out", "curve_prompts", "samples")}
     parts = [
-        INTRO.format(**sizes, at_end=2 * sizes["samples"]),
+        INTRO.format(**sizes, at_end=2 * sizes["samples"], rate=_common_rate(result)),
         f"![Cost of a batch and held-out accuracy by pool]({plots.name}/{picture.name})",
     ]
     for pool, rows in result["summary"].items():
@@ -56,8 +56,14 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
     return "\n\n".join(parts)
 
 
+def _common_rate(result: Mapping[str, Any]) -> float:
+    (rate,) = {config["learning_rate"] for config in result["configs"].values()}
+    return rate
+
+
 INTRO = (
-    "Every row trains on batches of 64 groups of 8 completions, in four updates. Rows without dynamic sampling train "
+    "Every row trains on batches of 64 groups of 8 completions, in four updates, at one learning rate that was tuned "
+    "for none of them ({rate:g}). Rows without dynamic sampling train "
     "on dead groups too; their cost counts the informative ones, like that of the others. Equal time is the "
     "baseline's time, the baseline being TRL's trainer with loss `grpo`. Speed-up: the baseline's cost over that of a "
     "policy, each until its curve first reaches the accuracy that the baseline ends with. Runs are processes of one "
