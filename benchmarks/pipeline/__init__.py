@@ -38,7 +38,7 @@ LABELS = {
 METHODS = {name: Method(label, GRPOTrainer, GRPOConfig, SETTINGS) for name, label in LABELS.items()}
 PRESETS = {
     "quick": Preset((RL, SCRATCH, WITH_REWARD_MODEL), (0,), (1e-4,), 16, 16, 256, 64, 1),
-    "full": Preset(tuple(METHODS), (0, 1), (1e-4, 3e-4, 9e-4), 160, 40, 1024, 512, 2),
+    "full": Preset(tuple(METHODS), (0, 1), (3e-5, 1e-4, 3e-4, 9e-4, 2.7e-3), 160, 40, 1024, 512, 2),
     "gpu": Preset(tuple(METHODS), (0,), (2e-5, 6e-5), 64, 32, 1024, 128, 2, world="gpu"),
 }
 
