@@ -3,7 +3,7 @@
 import torch
 from accelerate.logging import get_logger
 
-from .precision import cpu_bf16_obstacle
+from .precision import bf16_obstacle
 from .refusals import refusal
 
 
@@ -16,13 +16,13 @@ REPACKED = "packing_format_for_cpu"
 
 class TrainsQuantizedPolicy:
     """
-    Mixin, to stand before a TRL trainer among the bases. It changes nothing for policies that are not quantized.
+    Mixin, to stand before a TRL trainer among the bases.
 
     - On CPUs with bfloat16 instructions bitsandbytes repacks 4-bit weights at the first pass in evaluation mode, for a
       kernel that has no gradient: training that goes on after an evaluation then has wrong gradients, with a warning of
       PyTorch's at most. Layers of the policy are told not to.
-    - TRL keeps the adapters of quantized models in bfloat16, whatever `bf16` says. On a CPU where that cannot be used
-      they are kept in float32 instead.
+    - TRL keeps the adapters of quantized models in bfloat16, whatever `bf16` and `fp16` say. Where bfloat16 cannot be
+      used, and under fp16, whose gradient scaling does not know it, trainable weights are kept in float32 instead.
     - A run that is resumed goes on in the precision it began with, where PEFT would read the adapters back in float32.
 
     Raises:
@@ -32,7 +32,7 @@ class TrainsQuantizedPolicy:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         keep_differentiable(self.model)
-        widen_adapters(self.model)
+        widen_adapters(self.model, self.args.fp16, self.args.use_cpu)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         policy = self.model if model is None else model
@@ -58,14 +58,15 @@ def keep_differentiable(model: torch.nn.Module) -> None:
             setattr(module, MAY_REPACK, False)
 
 
-def widen_adapters(model: torch.nn.Module) -> None:
-    """Bring trainable bfloat16 weights on the CPU to float32 where bfloat16 cannot be used there."""
+def widen_adapters(model: torch.nn.Module, fp16: bool, use_cpu: bool) -> None:
+    """Bring trainable bfloat16 weights to float32 where a training in bfloat16 cannot work."""
     narrow = [
-        parameter
-        for parameter in model.parameters()
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16 and parameter.device.type == "cpu"
+        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dtype == torch.bfloat16
     ]
-    obstacle = cpu_bf16_obstacle() if narrow else None
+    if not narrow:
+        return
+    scaled = "fp16=True scales the gradients, which PyTorch does not do in bfloat16"
+    obstacle = scaled if fp16 else bf16_obstacle(use_cpu)
     if obstacle is not None:
         for parameter in narrow:
             parameter.data = parameter.data.float()

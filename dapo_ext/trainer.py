@@ -39,11 +39,11 @@ from .sampling.sampler_setup import build_sampler
 
 
 class DAPOTrainer(
-    CardWithConfiguration,
     TrainsQuantizedPolicy,
     ExplainedSaving,
     EndsEarly,
     GenerationResume,
+    CardWithConfiguration,
     TokenWeightedTrainer,
     KeepsOldLogps,
     FittingPrompts,
@@ -194,8 +194,9 @@ class DAPOTrainer(
         rewards = self._calculate_rewards(examples, prompts, completions, completion_ids)
         columns = dict(self._pending_extra_logs)  # they travel with their rows from here on
         self._pending_extra_logs.clear()
-        share = slice(self.accelerator.process_index * len(examples), None)
-        rows = make_rows(examples, prompt_ids, completion_ids, completions, logprobs, rewards[share], columns)
+        first = self.accelerator.process_index * len(examples)
+        own_rewards = rewards[first : first + len(examples)].tolist()
+        rows = make_rows(examples, prompt_ids, completion_ids, completions, logprobs, own_rewards, columns)
         lengths = torch.tensor([len(ids) for ids in completion_ids], device=self.accelerator.device)
         return Round(
             rows=rows,

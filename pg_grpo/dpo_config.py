@@ -185,6 +185,9 @@ class PGDPOConfig(DPOConfig):
         if self.sync_ref_model:
             reason = "every pair comes back when the reference moves, so that none is ever done with"
             raise refusal("sync_ref_model", self.sync_ref_model, reason, remedy)
+        if self.train_sampling_strategy == "batch_rebalance":
+            reason = "ranks would draw batches of sizes of their own, and exchange pairs as if they were equal"
+            raise refusal("train_sampling_strategy", self.train_sampling_strategy, reason, remedy)
         accelerator_config = self.accelerator_config
         if not accelerator_config.even_batches or accelerator_config.dispatch_batches:
             reason = "pairs are exchanged between ranks that draw batches of equal size, each its own"

@@ -29,10 +29,11 @@ from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 # Column of a batch that says which of its pairs count; the model never sees it.
 LIVE = "live_pairs"
-NOT_FOR_THE_MODEL = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps")
+REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+NOT_FOR_THE_MODEL = ("completion_mask", *REFERENCE)
 
 
-class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResume, DPOTrainer):
+class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResume, CardWithConfiguration, DPOTrainer):
     """
     Trainer for the offline form of PG-GRPO: [`~trl.DPOTrainer`] whose pairs are groups of two under a clipped ratio.
 
@@ -97,7 +98,9 @@ class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving
             reason = "images are tokenized batch by batch, so that equal and empty pairs cannot be found beforehand"
             raise refusal("train_dataset", "pairs with images", reason, "use trl.DPOTrainer")
         with global_then_local_main_first():
-            self.train_dataset = keep_trainable_pairs(self.train_dataset, args.max_length, args.truncation_mode)
+            self.train_dataset = keep_trainable_pairs(
+                self.train_dataset, args.max_length, args.truncation_mode, args.dataset_num_proc
+            )
         self.objective = args.pair_objective
         # The parent's method sums over what is left here, which is nothing by default
         self.loss_types, self.loss_weights = list(self.loss_types), list(self.loss_weights)
@@ -136,12 +139,20 @@ class PGDPOTrainer(CardWithConfiguration, TrainsQuantizedPolicy, ExplainedSaving
         finally:
             self.precompute_ref_logps = precomputed
 
+    def compute_ref_log_probs(self, model, inputs):
+        with _collected_outputs(model) as outputs:
+            super().compute_ref_log_probs(model, inputs)
+        return _sequence_logps(outputs[0].log_probs, inputs).unbind(dim=0)  # the parent's sums are in the model's dtype
+
     def _log_ratios(self, per_token_logps: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """`D`, shape `(2, B)`: chosen and rejected."""
-        # Prompt-learning adapters put virtual tokens before the real ones; masked positions are zero
-        tokens = inputs["completion_mask"].size(1) - 1
-        logps = per_token_logps[:, -tokens:].sum(dim=1, dtype=torch.float32)
-        return logps.view(2, -1) - torch.stack([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
+        return _sequence_logps(per_token_logps, inputs) - torch.stack([inputs[name] for name in REFERENCE])
+
+    def _prepare_inputs(self, inputs):
+        prepared = super()._prepare_inputs(inputs)
+        # For DeepSpeed the host rounds floating point inputs to the model's dtype: whole nats, in sums of hundreds
+        exact = {name: inputs[name].to(self.args.device) for name in REFERENCE if name in inputs}
+        return {**prepared, **exact}
 
     def _mean(self, terms: PairTerms, live: torch.Tensor | None) -> torch.Tensor:
         """Mean over the optimizer step in training, over the batch in evaluation or where there is no step."""
@@ -262,6 +273,13 @@ def _collected_outputs(model: torch.nn.Module) -> Iterator[list]:
         yield outputs
     finally:
         handle.remove()
+
+
+def _sequence_logps(per_token_logps: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities of whole completions in float32, shape `(2, B)`: chosen and rejected."""
+    # Prompt-learning adapters put virtual tokens before the real ones; masked positions are zero
+    tokens = inputs["completion_mask"].size(1) - 1
+    return per_token_logps[:, -tokens:].sum(dim=1, dtype=torch.float32).view(2, -1)
 
 
 def _lengths(inputs: dict[str, Any]) -> torch.Tensor:

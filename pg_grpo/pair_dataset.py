@@ -58,7 +58,7 @@ def pair_differs(example: dict[str, Any], index: int, max_length: int | None, tr
 
 
 def keep_trainable_pairs(
-    dataset: Dataset | IterableDataset, max_length: int | None, truncation_mode: str
+    dataset: Dataset | IterableDataset, max_length: int | None, truncation_mode: str, num_proc: int | None = None
 ) -> Dataset | IterableDataset:
     """
     Drop the training pairs whose chosen equals their rejected in the tokens that are trained on.
@@ -68,6 +68,8 @@ def keep_trainable_pairs(
             Tokenized pairs, with the columns `prompt_ids`, `chosen_ids` and `rejected_ids`.
         max_length (`int` or `None`), truncation_mode (`str`):
             TRL's truncation.
+        num_proc (`int`, *optional*):
+            Processes at work on a map-style dataset.
 
     Returns:
         `Dataset` or `IterableDataset`: the others, in order. From an iterable dataset they are dropped as they come,
@@ -79,7 +81,8 @@ def keep_trainable_pairs(
     differs = partial(pair_differs, max_length=max_length, truncation_mode=truncation_mode)
     if isinstance(dataset, IterableDataset):
         return dataset.filter(differs, with_indices=True)
-    kept = dataset.filter(differs, with_indices=True, desc="Dropping equal pairs from train dataset")
+    what = "Dropping equal pairs from train dataset"
+    kept = dataset.filter(differs, with_indices=True, num_proc=num_proc, desc=what)
     dropped = len(dataset) - len(kept)
     if dropped:
         logger.warning(

@@ -211,6 +211,8 @@ class PreferenceReward:
         if len(answers) != len(batch):
             raise ValueError(f"{judge} returned {len(answers)} answers to {len(batch)} comparisons.")
         for comparison, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, torch.Tensor) and answer.ndim == 0:
+                answer = answer.item()
             if answer is None or (isinstance(answer, Real) and (math.isnan(answer) or answer == REFUSED)):
                 continue
             if isinstance(answer, bool) or not isinstance(answer, Real) or not 0 <= float(answer) <= 1:

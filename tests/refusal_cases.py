@@ -147,6 +147,7 @@ PG_DPO: Cases = [
     ({"dynamic_pairs": True, "pair_budget": 0.5}, "pair_budget"),
     ({"dynamic_pairs": True, "loss_type": ["pg", "sft"]}, "loss_type"),
     ({"dynamic_pairs": True, "sync_ref_model": True}, "sync_ref_model"),
+    ({"dynamic_pairs": True, "train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy"),
     ({"dynamic_pairs": True, "accelerator_config": {"even_batches": False}}, "accelerator_config"),
 ]
 # What the trainer refuses because of its other arguments, here the token_weight_fn that is not there

@@ -9,7 +9,8 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 from trl import get_peft_config, get_quantization_config
 
-from dapo_ext import DAPOConfig, DAPOTrainer, quantized_policy
+from dapo_ext import DAPOConfig, DAPOTrainer, precision
+from dapo_ext.quantized_policy import widen_adapters
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 from pg_grpo.commands.options import ModelArguments
 from tests import tiny, tiny_pairs
@@ -139,11 +140,18 @@ def test_full_training_from_a_path_reloads(tmp_path, path, name):
 def test_adapters_are_widened_where_bfloat16_would_kill_the_process(tmp_path, path, name, monkeypatch):
     """TRL narrows the adapters of quantized models whatever `bf16` says."""
     assert {each.dtype for each in trained(build(name, tmp_path, path)).values()} == {torch.bfloat16}
-    monkeypatch.setattr(quantized_policy, "cpu_bf16_obstacle", lambda: "a trial product was ended by signal 4")
+    monkeypatch.setattr(precision, "cpu_bf16_obstacle", lambda: "a trial product was ended by signal 4")
     trainer = build(name, tmp_path, path, max_steps=2)
     assert {each.dtype for each in trained(trainer).values()} == {torch.float32}
     trainer.train()
     assert_the_reference_is_the_model_without_its_adapter(trainer, name)
+
+
+def test_adapters_are_widened_under_fp16(tmp_path, path):
+    """Called as the trainer does, which needs a GPU for fp16."""
+    trainer = build("dapo", tmp_path, path)
+    widen_adapters(trainer.model, fp16=True, use_cpu=False)
+    assert {each.dtype for each in trained(trainer).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic_pairs": True}])

@@ -452,6 +452,19 @@ def test_options_of_the_launcher_go_to_accelerate(groups, monkeypatch, tmp_path)
     assert launch.training_script_args == ["dapo", "--config", str(tmp_path / "run.yaml"), *groups]
 
 
+def test_several_devices_are_all_trained_on(groups, monkeypatch):
+    started = []
+    monkeypatch.setattr(launcher, "launch_command", started.append)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
+    for variable in ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    options = [each for each in groups if each != "--use_cpu"]
+    main(["dapo", *options])
+    (launch,) = started
+    assert launch.training_script_args == ["dapo", *options]
+
+
 def test_a_launched_process_does_not_launch_again(groups, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     (tmp_path / "run.yaml").write_text("num_processes: 2\n")

@@ -100,6 +100,34 @@ def test_the_loss_is_that_of_independent_log_probabilities_and_loops(tmp_path):
         assert loss.item() == pytest.approx(total / divisor, rel=1e-5)
 
 
+def test_at_the_reference_every_ratio_is_one_whatever_precision_the_models_answer_in(tmp_path):
+    """As with FSDP2, which casts what a wrapped model returns."""
+    trainer = pg_dpo_trainer(tmp_path, max_steps=1)
+    for model in (trainer.model, trainer.ref_model):
+        model.register_forward_hook(lambda module, args, output: setattr(output, "log_probs", output.log_probs.half()))
+    trainer.train()
+    assert logged(trainer, "pg_dpo/chosen_ratio_mean") == [1.0]
+    assert logged(trainer, "pg_dpo/rejected_ratio_mean") == [1.0]
+
+
+@pytest.mark.parametrize("changes", [{"dynamic_pairs": True}, {"precompute_ref_log_probs": True}], ids=str)
+def test_the_reference_of_a_batch_keeps_its_precision(tmp_path, changes, monkeypatch):
+    """With DeepSpeed the host rounds every floating point input."""
+    exact = pg_dpo_trainer(tmp_path, None, far_reference(), **changes)
+    exact.train()
+    rounded = pg_dpo_trainer(tmp_path, None, far_reference(), **changes)
+    prepare = rounded._prepare_input
+
+    def rounding(data):
+        prepared = prepare(data)
+        is_rounded = isinstance(prepared, torch.Tensor) and prepared.is_floating_point()
+        return prepared.half() if is_rounded else prepared
+
+    monkeypatch.setattr(rounded, "_prepare_input", rounding)
+    rounded.train()
+    assert torch.equal(weights(rounded), weights(exact))
+
+
 @pytest.mark.parametrize("aggregation", ["sequence", "token"])
 def test_a_step_split_into_micro_batches_is_the_whole_step(tmp_path, aggregation):
     """Also where the last micro-batch is smaller and the last window shorter: 7 pairs in steps of 4."""

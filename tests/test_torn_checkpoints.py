@@ -163,6 +163,9 @@ def test_a_save_that_is_cut_off_leaves_the_last_whole_checkpoint(tmp_path, monke
     assert "checkpoint-2: the run ended while it was being written" in caplog.text
     assert [folder.name for folder in checkpoints_of(tmp_path)] == ["checkpoint-3"]
     assert find_damage(tmp_path / "checkpoint-3") is None
+    # What is written down meanwhile says what was configured
+    assert torch.load(tmp_path / "checkpoint-3" / "training_args.bin", weights_only=False).save_total_limit == 1
+    assert "save_total_limit: 1" in (tmp_path / "README.md").read_text()
 
 
 def test_a_torn_checkpoint_that_is_newer_by_number_does_not_outlive_a_whole_one(run_folder):

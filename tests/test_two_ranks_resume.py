@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dapo_ext.resume.checkpoint_manifest import MANIFEST_FILE
 from tests.resume_trainers import dapo, pg_dpo
 from tests.test_refusals import refused
 
@@ -53,6 +54,12 @@ def test_every_rank_has_its_own_random_state_and_rows(output_dir):
     assert first["whole"]["weights"] == second["whole"]["weights"]
     assert first["whole"]["random state"] != second["whole"]["random state"]
     assert first["whole"]["batches"]["1"] != second["whole"]["batches"]["1"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_checkpoint_that_one_node_lacks_is_refused_on_all(output_dir, rank):
+    refusal = json.loads((output_dir / f"rank{rank}.json").read_text())["refused"]
+    assert f"{MANIFEST_FILE}, which rank 1 goes on from, is not part of it on that rank's node" in refusal
 
 
 @pytest.mark.parametrize(("make", "name"), [(dapo, "DAPOTrainer"), (pg_dpo, "PGDPOTrainer")])

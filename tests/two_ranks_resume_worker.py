@@ -43,6 +43,12 @@ def main(output_dir: Path) -> None:
         torn.unlink()
     dist.barrier()
     results["PGDPOTrainer"][7] = train(output_dir / "PGDPOTrainer", "PGDPOTrainer", True)
+    # A node without the folder, of which the first rank knows nothing
+    node = output_dir / ("PGDPOTrainer" if dist.get_rank() == 0 else "another node")
+    try:
+        pg_dpo(output_dir / "refused", ranks=2).train(resume_from_checkpoint=node / "checkpoint-5")
+    except ValueError as error:
+        results["refused"] = str(error)
     (output_dir / f"rank{dist.get_rank()}.json").write_text(json.dumps(results))
 
 

@@ -6,10 +6,11 @@ from itertools import cycle
 from matplotlib.axes import Axes
 
 from ..evaluation import Evaluation
+from .plots import BLUE, GREEN, ORANGE
 
 
-# Okabe and Ito's palette, which readers with colour-vision deficiencies can tell apart; line styles differ as well
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# The rest of Okabe and Ito's palette; line styles differ as well
+COLOURS = ("#000000", BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 

@@ -1,8 +1,6 @@
 """Checkpoints from which a killed run goes on as if it had never stopped."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +9,16 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from datasets import IterableDataset
 from safetensors.torch import load_file, save_file
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..whole_files import write_whole
 from .checkpoint import SamplingState, load_state, save_state
-from .checkpoint_choice import choose_checkpoint, refuse_missing, remove_torn
+from .checkpoint_choice import choose_checkpoint, refuse_missing
 from .checkpoint_manifest import MANIFEST_FILE, close_manifest, open_manifest, read_manifest
 from .rank_state import RankState, load_rank_state, rank_state_file, rank_to_read, save_rank_state
 from .run_identity import OPTIMIZER_FIELDS, check_same_run, describe_dataset, warn_of_optimizer_fields
 from .sampler_order import seek_epoch
+from .whole_first import WholeFirst
 
 
 logger = get_logger(__name__)
@@ -37,7 +36,7 @@ class Stateful(Protocol):
         """Continue from [`state`]."""
 
 
-class ExactResume:
+class ExactResume(WholeFirst):
     """
     Mixin, to stand before a subclass of [`~transformers.Trainer`] among the bases.
 
@@ -54,7 +53,6 @@ class ExactResume:
 
     sampler: Stateful | None = None
     _whole_checkpoint: Path | None = None  # written last, or resumed from
-    _uploads_later: list[str] | None = None  # while a checkpoint is being written
     _resumed: RankState | None = None  # to be put in place when the first epoch begins
     _passes_before = 0  # over an iterable dataset, of which the host does not know after a resume
 
@@ -98,7 +96,7 @@ class ExactResume:
 
     def _check_checkpoint(self, folder: Path) -> None:
         manifest = read_manifest(folder)
-        if manifest is None:
+        if not any(gather_object([manifest is not None])):
             logger.warning(
                 f"{folder} has no {MANIFEST_FILE}: another trainer wrote it. Weights, optimizer, schedule and place in "
                 "the data are taken from it. What it does not hold begins anew: the generation at hand, waiting "
@@ -106,12 +104,17 @@ class ExactResume:
                 "interrupted."
             )
             return
+        self._refuse_missing(folder, [MANIFEST_FILE] if manifest is None else [])
+        assert manifest is not None  # or all ranks have been told
         check_same_run(str(folder), manifest["run"], self._run_fields())
         missing = [name for name in self._own_files(manifest) if name not in manifest["files"]]
-        refuse_missing(folder, missing, self.args.process_index, gather_object)
+        self._refuse_missing(folder, missing)
         warn_of_optimizer_fields(str(folder), manifest["optimizer"], self._optimizer_fields())
         if self.args.ignore_data_skip:
             logger.warning("ignore_data_skip=True: the epoch begins anew, so prompts it has seen come again.")
+
+    def _refuse_missing(self, folder: Path, names: list[str]) -> None:
+        refuse_missing(folder, names, self.args.process_index, gather_object)
 
     def _own_files(self, manifest: dict[str, Any]) -> list[str]:
         """What this rank will read beside the host's files and the sampler's state."""
@@ -140,32 +143,6 @@ class ExactResume:
         self._whole_checkpoint = folder.resolve()
         for uploaded in upload:
             self._push_from_checkpoint(uploaded)
-
-    @contextmanager
-    def _rotation_and_upload_later(self) -> Iterator[list[str]]:
-        """What the host does with a checkpoint that it takes for whole waits until it is."""
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        self._uploads_later = []
-        try:
-            yield self._uploads_later
-        finally:
-            self.args.save_total_limit, self._uploads_later = limit, None
-
-    def _push_from_checkpoint(self, checkpoint_folder):
-        if self._uploads_later is None:
-            super()._push_from_checkpoint(checkpoint_folder)
-        else:
-            self._uploads_later.append(checkpoint_folder)
-
-    def _rotate_checkpoints(self, newest: Path) -> None:
-        if self.args.save_total_limit:
-            remove_torn(newest.parent)  # the host would count them, and keep one in the place of a whole one
-        rotate_checkpoints(
-            output_dir=str(newest.parent),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            use_mtime=True,
-        )
 
     def _save_own_state(self, folder: Path) -> None:
         if self.args.save_only_model:

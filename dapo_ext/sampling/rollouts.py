@@ -70,7 +70,7 @@ def make_rows(
     completion_ids: list[list[int]],
     completions: list,
     logprobs: list[list[float]] | None,
-    rewards_per_func: torch.Tensor,
+    rewards_per_func: list[list[float]],
     extra_columns: dict[str, list],
 ) -> list[Rollout]:
     """
@@ -79,8 +79,8 @@ def make_rows(
     Args:
         examples, prompt_ids, completion_ids, completions, logprobs:
             As the host's `_generate` takes and returns them, `R` rows of one rank.
-        rewards_per_func (`torch.Tensor` of shape `(R', F)`):
-            Rewards whose first `R` rows are this rank's.
+        rewards_per_func (`list[list[float]]`):
+            Rewards of each row by each of the `F` functions.
         extra_columns (`dict[str, list]`):
             What the reward functions pushed with `log_extra`, one value per row.
 
@@ -94,7 +94,7 @@ def make_rows(
             completion_ids=completion_ids[i],
             completion=completions[i],
             logprobs=None if logprobs is None else logprobs[i],
-            rewards=rewards_per_func[i].tolist(),
+            rewards=rewards_per_func[i],
             extra={column: values[i] for column, values in extra_columns.items()},
         )
         for i, example in enumerate(examples)

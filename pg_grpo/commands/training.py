@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from rich.console import Console
 from transformers import PrinterCallback, Trainer
@@ -30,7 +31,8 @@ from .precision import choose_precision
 
 def run(command: str, arguments: list[str]) -> None:
     """
-    Train as the options say, in this process or, when there are options of a launcher, in those it starts.
+    Train as the options say, in this process or in those that `accelerate launch` starts when there are
+    options of it, or several devices.
 
     Args:
         command (`str`):
@@ -46,7 +48,8 @@ def run(command: str, arguments: list[str]) -> None:
     parser = make_parser(command, note)
     with parser.in_one_line(ValueError, OSError):
         script, config, model, mixture = parser.parse(arguments)
-        if parser.launch_arguments and not is_launched():
+        has_several_devices = not config.use_cpu and torch.accelerator.device_count() > 1
+        if (parser.launch_arguments or has_several_devices) and not is_launched():
             launch(command, parser.rest_of(arguments), parser.launch_arguments)
             return
     with parser.in_one_line(Refusal):  # modules of the user's are imported, whose errors need their traceback
