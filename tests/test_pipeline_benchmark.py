@@ -205,3 +205,12 @@ def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch
     assert "of held-out pairs in the right order" in page
     assert "of its own in the last epoch" in page
     assert (tmp_path / "pipeline-quick.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("accuracies", "said"), [((0.3, 0.4, 0.2), "best at update 4 (0.400"), ((0.3, 0.4, 0.5), "")])
+def test_a_reward_that_was_exploited_is_told_as_such(accuracies, said):
+    points = [{"step": 4 * i, "accuracy": accuracy} for i, accuracy in enumerate(accuracies)]
+    result = {"seeds": [{"rows": {"reward-model-rl": {"points": points}}}] * 2}
+    exploited = pipeline.page._exploited(result)
+    assert said in exploited
+    assert bool(exploited) == bool(said)

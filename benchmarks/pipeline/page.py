@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.algorithms.plot import mean_curve
 from benchmarks.page.markdown import p_value, table, with_interval
 from benchmarks.page.tuning import tuning
 from benchmarks.pipeline import scalar_head
@@ -35,7 +38,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         f"![Held-out accuracy of every way by optimizer update]({plots.name}/{picture.name})",
     ]
     if "reward_model" in summary:
-        parts.append(_reward_model(summary["reward_model"]))
+        parts.append(f"{_reward_model(summary['reward_model'])} {_exploited(result)}".rstrip())
     if summary["tuning"]:
         parts.append(tuning(summary["tuning"], labels))
         if LONG in labels:
@@ -65,6 +68,20 @@ def _reward_model(model: Mapping[str, float]) -> str:
         f"{scalar_head.EPOCHS} epochs on the same pairs), is not used: it puts {model['scalar_head_accuracy']:.1%} of "
         f"held-out pairs in the right order, where chance is 50 %, and {model['scalar_head_training_accuracy']:.1%} of "
         "its own in the last epoch."
+    )
+
+
+def _exploited(result: Mapping[str, Any]) -> str:
+    """Whether the policy went on to please the model after it had ceased to solve more sums."""
+    curves = [entry["rows"][WITH_REWARD_MODEL]["points"] for entry in result["seeds"]]
+    steps, accuracies = mean_curve(curves, "step")
+    best = int(np.argmax(accuracies))
+    if best == len(steps) - 1:
+        return ""
+    return (
+        f"By the verifier its row is best at update {steps[best]:.0f} ({accuracies[best]:.3f} in the mean) and falls "
+        f"to {accuracies[-1]:.3f} by the end, trained on the model's scores throughout: a learned reward is exploited "
+        "once the policy has left what its pairs show, and where to stop cannot be seen without a verifier."
     )
 
 
