@@ -59,14 +59,17 @@ def keep_differentiable(model: torch.nn.Module) -> None:
 
 
 def widen_adapters(model: torch.nn.Module, fp16: bool, use_cpu: bool) -> None:
-    """Bring trainable bfloat16 weights to float32 where a training in bfloat16 cannot work."""
+    """Bring trainable bfloat16 weights to float32: under fp16, and where bfloat16 does not work."""
     narrow = [
         parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dtype == torch.bfloat16
     ]
     if not narrow:
         return
-    scaled = "fp16=True scales the gradients, which PyTorch does not do in bfloat16"
-    obstacle = scaled if fp16 else bf16_obstacle(use_cpu)
+    obstacle = None
+    if fp16:
+        obstacle = "fp16=True scales the gradients, which PyTorch does not do in bfloat16"
+    elif use_cpu or not torch.accelerator.is_available() or getattr(model, "is_loaded_in_4bit", False):
+        obstacle = bf16_obstacle(use_cpu)  # a GPU emulates it, and whoever loads all weights in it asked for that
     if obstacle is not None:
         for parameter in narrow:
             parameter.data = parameter.data.float()

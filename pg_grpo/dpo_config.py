@@ -130,6 +130,7 @@ class PGDPOConfig(DPOConfig):
         self._refuse_clip_values()
         check_losses(self)
         self._refuse_budget()
+        self._refuse_uneven_ranks()
         if self.dynamic_pairs:
             self._refuse_with_dynamic_pairs()
         else:
@@ -177,6 +178,12 @@ class PGDPOConfig(DPOConfig):
                 "give a finite number of at least 1.0",
             )
 
+    def _refuse_uneven_ranks(self):
+        if self.train_sampling_strategy == "batch_rebalance" and (self.dynamic_pairs or self.world_size > 1):
+            reason = "ranks draw batches of sizes of their own, while pairs and metrics are gathered from equal ones"
+            remedy = "choose 'random' or 'group_by_length'"
+            raise refusal("train_sampling_strategy", self.train_sampling_strategy, reason, remedy)
+
     def _refuse_with_dynamic_pairs(self):
         remedy = "set dynamic_pairs=False to use it"
         if self.loss_type != [PG_LOSS]:
@@ -185,9 +192,6 @@ class PGDPOConfig(DPOConfig):
         if self.sync_ref_model:
             reason = "every pair comes back when the reference moves, so that none is ever done with"
             raise refusal("sync_ref_model", self.sync_ref_model, reason, remedy)
-        if self.train_sampling_strategy == "batch_rebalance":
-            reason = "ranks would draw batches of sizes of their own, and exchange pairs as if they were equal"
-            raise refusal("train_sampling_strategy", self.train_sampling_strategy, reason, remedy)
         accelerator_config = self.accelerator_config
         if not accelerator_config.even_batches or accelerator_config.dispatch_batches:
             reason = "pairs are exchanged between ranks that draw batches of equal size, each its own"

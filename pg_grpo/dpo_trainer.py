@@ -22,6 +22,7 @@ from dapo_ext.sampling.prompt_stream import PromptStream
 
 from .dpo_config import PGDPOConfig
 from .pair_dataset import keep_trainable_pairs, refuse_no_pairs
+from .pair_logps import NOT_FOR_THE_MODEL, REFERENCE, collected_outputs, completion_lengths, sequence_logps
 from .pair_loss import PairState, PairTerms
 from .pair_loss_checks import PG_LOSS
 from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
@@ -29,8 +30,6 @@ from .pair_selection import Pairs, PairSelector, ScoredPair, pair_key
 
 # Column of a batch that says which of its pairs count; the model never sees it.
 LIVE = "live_pairs"
-REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
-NOT_FOR_THE_MODEL = ("completion_mask", *REFERENCE)
 
 
 class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResume, CardWithConfiguration, DPOTrainer):
@@ -117,9 +116,9 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
         live = inputs.pop(LIVE, None)
         if live is None:  # else the candidates were scored with them
             self._add_reference(inputs)
-        with _collected_outputs(model) as outputs, self._reference_in_inputs():
+        with collected_outputs(model) as outputs, self._reference_in_inputs():
             result = super()._compute_loss(model, inputs, return_outputs)
-        terms = self.objective.terms(self._log_ratios(outputs[0].log_probs, inputs), _lengths(inputs))
+        terms = self.objective.terms(self._log_ratios(outputs[0].log_probs, inputs), completion_lengths(inputs))
         self._log_terms(terms, inputs)
         loss = self.pg_weight * self._mean(terms, live)
         return (result[0] + loss, result[1]) if return_outputs else result + loss
@@ -140,13 +139,13 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
             self.precompute_ref_logps = precomputed
 
     def compute_ref_log_probs(self, model, inputs):
-        with _collected_outputs(model) as outputs:
+        with collected_outputs(model) as outputs:
             super().compute_ref_log_probs(model, inputs)
-        return _sequence_logps(outputs[0].log_probs, inputs).unbind(dim=0)  # the parent's sums are in the model's dtype
+        return sequence_logps(outputs[0].log_probs, inputs).unbind(dim=0)  # the parent's sums are in the model's dtype
 
     def _log_ratios(self, per_token_logps: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """`D`, shape `(2, B)`: chosen and rejected."""
-        return _sequence_logps(per_token_logps, inputs) - torch.stack([inputs[name] for name in REFERENCE])
+        return sequence_logps(per_token_logps, inputs) - torch.stack([inputs[name] for name in REFERENCE])
 
     def _prepare_inputs(self, inputs):
         prepared = super()._prepare_inputs(inputs)
@@ -170,7 +169,7 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
             "chosen_clipped_high": chosen > 1 + objective.epsilon_high,
             "rejected_clipped_low": rejected < 1 - objective.epsilon,
             "rejected_capped": torch.zeros_like(rejected) if objective.delta is None else rejected > objective.delta,
-            "exponent_mean": objective.exponents(_lengths(inputs).float()).mean(dim=0),
+            "exponent_mean": objective.exponents(completion_lengths(inputs).float()).mean(dim=0),
         }
         gathered = self.accelerator.gather(torch.stack([value.float() for value in values.values()], dim=1))
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -185,7 +184,7 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
             batches = self._fill(batches)
         weight = torch.zeros((), device=self.accelerator.device)
         for batch in batches:
-            weights = self.objective.weights(_lengths(batch)).to(weight)
+            weights = self.objective.weights(completion_lengths(batch)).to(weight)
             weight += (weights * batch.get(LIVE, torch.ones_like(weights[0])).to(weights)).sum()
         self._step_weight = self.accelerator.reduce(weight, reduction="sum")
         return batches, num_items
@@ -250,7 +249,9 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
             part = pairs[start : start + self.args.per_device_train_batch_size]
             inputs = self._prepare_inputs(self.data_collator(part))
             self._add_reference(inputs)
-            states = self.objective.judge(self._log_ratios(self._policy_logps(inputs), inputs), _lengths(inputs))
+            states = self.objective.judge(
+                self._log_ratios(self._policy_logps(inputs), inputs), completion_lengths(inputs)
+            )
             reference = zip(inputs["ref_chosen_logps"].tolist(), inputs["ref_rejected_logps"].tolist(), strict=True)
             for pair, state, (chosen, rejected) in zip(part, states.tolist(), reference, strict=True):
                 example = {**pair, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
@@ -262,29 +263,6 @@ class PGDPOTrainer(TrainsQuantizedPolicy, ExplainedSaving, EndsEarly, ExactResum
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
         with self.compute_loss_context_manager():
             return self.model_wrapped(**model_inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
-
-
-@contextmanager
-def _collected_outputs(model: torch.nn.Module) -> Iterator[list]:
-    """What the model returned, in the order of its calls."""
-    outputs: list = []
-    handle = model.register_forward_hook(lambda module, args, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
-def _sequence_logps(per_token_logps: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-    """Log-probabilities of whole completions in float32, shape `(2, B)`: chosen and rejected."""
-    # Prompt-learning adapters put virtual tokens before the real ones; masked positions are zero
-    tokens = inputs["completion_mask"].size(1) - 1
-    return per_token_logps[:, -tokens:].sum(dim=1, dtype=torch.float32).view(2, -1)
-
-
-def _lengths(inputs: dict[str, Any]) -> torch.Tensor:
-    """Completion tokens with a log-probability, shape `(2, B)`: chosen and rejected."""
-    return inputs["completion_mask"][:, 1:].sum(dim=1).view(2, -1)
 
 
 def _keep_rows(examples: Pairs) -> Pairs:

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 from trl import get_peft_config, get_quantization_config
 
 from dapo_ext import DAPOConfig, DAPOTrainer, precision
-from dapo_ext.quantized_policy import widen_adapters
 from pg_grpo import PGDPOConfig, PGDPOTrainer, PGGRPOConfig, PGGRPOTrainer
 from pg_grpo.commands.options import ModelArguments
 from tests import tiny, tiny_pairs
@@ -147,11 +146,16 @@ def test_adapters_are_widened_where_bfloat16_would_kill_the_process(tmp_path, pa
     assert_the_reference_is_the_model_without_its_adapter(trainer, name)
 
 
-def test_adapters_are_widened_under_fp16(tmp_path, path):
-    """Called as the trainer does, which needs a GPU for fp16."""
-    trainer = build("dapo", tmp_path, path)
-    widen_adapters(trainer.model, fp16=True, use_cpu=False)
-    assert {each.dtype for each in trained(trainer).values()} == {torch.float32}
+@pytest.mark.parametrize("name", ["dapo", "pgdpo"])
+def test_adapters_are_widened_under_fp16(tmp_path, path, name, monkeypatch):
+    """The host's own part in fp16 needs a GPU."""
+    monkeypatch.setattr(precision, "cpu_bf16_obstacle", lambda: None)
+    trainer_class, config_class, defaults = TRAINERS[name]
+    config = config_class(str(tmp_path), **defaults)
+    monkeypatch.setitem(TRAINERS, name, (trainer_class, lambda *args, **fields: config, defaults))
+    assert {each.dtype for each in trained(build(name, tmp_path, path)).values()} == {torch.bfloat16}
+    config.fp16 = True
+    assert {each.dtype for each in trained(build(name, tmp_path, path)).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic_pairs": True}])

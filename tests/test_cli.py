@@ -452,7 +452,7 @@ def test_options_of_the_launcher_go_to_accelerate(groups, monkeypatch, tmp_path)
     assert launch.training_script_args == ["dapo", "--config", str(tmp_path / "run.yaml"), *groups]
 
 
-def test_several_devices_are_all_trained_on(groups, monkeypatch):
+def test_several_devices_are_all_trained_on(groups, monkeypatch, capsys):
     started = []
     monkeypatch.setattr(launcher, "launch_command", started.append)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
@@ -463,6 +463,20 @@ def test_several_devices_are_all_trained_on(groups, monkeypatch):
     main(["dapo", *options])
     (launch,) = started
     assert launch.training_script_args == ["dapo", *options]
+    assert "note: 2 accelerators: `accelerate launch` is started." in capsys.readouterr().err
+    main(["dapo", *groups, "--dry_run"])  # on the CPU
+    assert len(started) == 1
+
+
+def test_what_depends_on_the_number_of_processes_is_left_to_them(groups, monkeypatch):
+    """Four rows on each of two make a group of eight."""
+    started = []
+    monkeypatch.setattr(launcher, "launch_command", started.append)
+    for variable in ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    rows = ["--per_device_train_batch_size", "4", "--num_generations", "8", "--gradient_accumulation_steps", "1"]
+    main(["dapo", *groups, *rows, "--num_processes", "2"])
+    assert len(started) == 1
 
 
 def test_a_launched_process_does_not_launch_again(groups, monkeypatch, tmp_path, capsys):

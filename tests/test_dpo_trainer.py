@@ -340,6 +340,19 @@ def test_equal_pairs_are_dropped_and_counted(tmp_path, caplog):
     assert len(list(streamed.train_dataset)) == 4
 
 
+def test_equal_pairs_are_looked_for_by_as_many_processes_as_trl_uses(tmp_path, monkeypatch):
+    processes, given = {}, Dataset.filter
+
+    def watched(self, *args, num_proc=None, desc=None, **kwargs):
+        processes[desc] = num_proc
+        return given(self, *args, desc=desc, **kwargs)
+
+    monkeypatch.setattr(Dataset, "filter", watched)
+    pg_dpo_trainer(tmp_path, dataset_num_proc=2)
+    assert set(processes.values()) == {2}
+    assert "Dropping equal pairs from train dataset" in processes
+
+
 def test_pairs_that_truncation_makes_equal_are_dropped(tmp_path):
     rows = [
         {"prompt": "12=", "chosen": "345", "rejected": "346"},

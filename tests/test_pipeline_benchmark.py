@@ -207,10 +207,13 @@ def test_the_pipeline_comes_of_real_runs(small, few_pairs, tmp_path, monkeypatch
     assert (tmp_path / "pipeline-quick.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("accuracies", "said"), [((0.3, 0.4, 0.2), "best at update 4 (0.400"), ((0.3, 0.4, 0.5), "")])
-def test_a_reward_that_was_exploited_is_told_as_such(accuracies, said):
+@pytest.mark.parametrize(
+    ("accuracies", "said"), [((0.3, 0.4, 0.2), "best at update 4 (0.400"), ((0.3, 0.4, 0.5), ""), ((0.3, 0.2, 0.1), "")]
+)
+def test_a_row_that_turns_is_told_as_such(accuracies, said):
     points = [{"step": 4 * i, "accuracy": accuracy} for i, accuracy in enumerate(accuracies)]
-    result = {"seeds": [{"rows": {"reward-model-rl": {"points": points}}}] * 2}
-    exploited = pipeline.page._exploited(result)
-    assert said in exploited
-    assert bool(exploited) == bool(said)
+    sizes = {"samples": 2, "curve_prompts": 512}
+    result = {"seeds": [{"rows": {"reward-model-rl": {"points": points}}}] * 2, "summary": {"sizes": sizes}}
+    turn = pipeline.page._turn(result)
+    assert said in turn
+    assert bool(turn) == bool(said)

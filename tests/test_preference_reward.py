@@ -146,6 +146,11 @@ def test_win_rates_of_two_groups():
     assert metrics["preference_reward/ties"] == metrics["preference_reward/refusals"] == 0
 
 
+def test_a_judge_may_answer_with_tensors_of_one_number():
+    reward = PreferenceReward(lambda *shown: [torch.tensor(each) for each in longer(*shown)], num_generations=4)
+    assert reward(prompts=PROMPTS, completions=COMPLETIONS) == pytest.approx(WIN_RATES)
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 def test_async_judges_give_the_same_and_run_together(batch_size):
     running, most = 0, 0

@@ -1,4 +1,4 @@
-"""The README's examples: each runs as it stands, with real configurations and arguments that exist."""
+"""The README's examples: they run one after the other, with real configurations and arguments that exist."""
 
 import re
 from pathlib import Path

@@ -38,7 +38,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         f"![Held-out accuracy of every way by optimizer update]({plots.name}/{picture.name})",
     ]
     if "reward_model" in summary:
-        parts.append(f"{_reward_model(summary['reward_model'])} {_exploited(result)}".rstrip())
+        parts.append(f"{_reward_model(summary['reward_model'])} {_turn(result)}".rstrip())
     if summary["tuning"]:
         parts.append(tuning(summary["tuning"], labels))
         if LONG in labels:
@@ -71,17 +71,18 @@ def _reward_model(model: Mapping[str, float]) -> str:
     )
 
 
-def _exploited(result: Mapping[str, Any]) -> str:
-    """Whether the policy went on to please the model after it had ceased to solve more sums."""
+def _turn(result: Mapping[str, Any]) -> str:
+    """Where the policy ceased to solve more sums, if that was before the end."""
     curves = [entry["rows"][WITH_REWARD_MODEL]["points"] for entry in result["seeds"]]
     steps, accuracies = mean_curve(curves, "step")
     best = int(np.argmax(accuracies))
-    if best == len(steps) - 1:
+    if best in (0, len(steps) - 1):
         return ""
+    sizes = result["summary"]["sizes"]
     return (
-        f"By the verifier its row is best at update {steps[best]:.0f} ({accuracies[best]:.3f} in the mean) and falls "
-        f"to {accuracies[-1]:.3f} by the end, trained on the model's scores throughout: a learned reward is exploited "
-        "once the policy has left what its pairs show, and where to stop cannot be seen without a verifier."
+        f"By the verifier its row is best at update {steps[best]:.0f} ({accuracies[best]:.3f} in the mean, avg@"
+        f"{sizes['samples']} on {sizes['curve_prompts']:,} of the prompts) and at {accuracies[-1]:.3f} at the end. It "
+        "is trained on the model's scores throughout; whether these still rose was not recorded."
     )
 
 

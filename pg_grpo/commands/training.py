@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 import transformers
 from rich.console import Console
 from transformers import PrinterCallback, Trainer
@@ -24,7 +23,7 @@ from dapo_ext.reporting.run_log import METRICS_FILE, MetricsFile
 from ..dpo_config import PGDPOConfig
 from .arguments import RunParser, drop_note, print_note
 from .build import METHODS, build_trainer, find_rewards
-from .launch import is_launched, is_main_process, launch
+from .launch import OtherProcesses, count_devices, is_launched, is_main_process, launch
 from .options import ModelArguments
 from .precision import choose_precision
 
@@ -47,9 +46,9 @@ def run(command: str, arguments: list[str]) -> None:
     note = print_note if is_main_process() else drop_note
     parser = make_parser(command, note)
     with parser.in_one_line(ValueError, OSError):
-        script, config, model, mixture = parser.parse(arguments)
-        has_several_devices = not config.use_cpu and torch.accelerator.device_count() > 1
-        if (parser.launch_arguments or has_several_devices) and not is_launched():
+        try:
+            script, config, model, mixture = parser.parse(arguments)
+        except OtherProcesses:
             launch(command, parser.rest_of(arguments), parser.launch_arguments)
             return
     with parser.in_one_line(Refusal):  # modules of the user's are imported, whose errors need their traceback
@@ -81,6 +80,11 @@ def make_parser(command: str, note: Callable[[str], None]) -> RunParser:
 
     def amend(values: Namespace) -> None:
         choose_precision(values, note)
+        devices = 1 if values.use_cpu else count_devices()
+        if (parser.launch_arguments or devices > 1) and not is_launched():
+            if not parser.launch_arguments:
+                note(f"{devices} accelerators: `accelerate launch` is started. Batch sizes are those of one process.")
+            raise OtherProcesses
         for name in ("model_name_or_path", "dataset_name"):  # no shell has seen those of a file
             if getattr(values, name):
                 setattr(values, name, os.path.expanduser(getattr(values, name)))
