@@ -6,7 +6,6 @@ out.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from transformers import PrinterCallback
 from trl import get_peft_config, get_quantization_config
 
 from benchmarks.harness.parts import Parts
+from benchmarks.harness.peak_size import peak_resident_bytes
 from benchmarks.harness.results import interval, write_result
 from benchmarks.harness.worlds import MEDIUM_POLICY
 from benchmarks.overhead.turns import take_turns
@@ -125,7 +125,7 @@ def measure(path: str, trainer_name: str, kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as output_dir:
         trainer = _build(path, trainer_name, kind, output_dir, SETTINGS["max_steps"], [])
         trainer.train()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    peak = peak_resident_bytes() - before
     trained = [each for each in trainer.model.parameters() if each.requires_grad]
     state = [each for entry in trainer.optimizer.state.values() for each in entry.values()]
     held = {

@@ -1,8 +1,6 @@
 """Peak memory of a few steps, each trainer in a process of its own."""
 
 import multiprocessing
-import resource
-import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +9,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.harness.peak_size import peak_resident_bytes
 from benchmarks.overhead.rows import PROMPTS, Row
 from benchmarks.overhead.turns import build_row
 
@@ -49,5 +48,4 @@ def _peak(row: Row, layout: dict[str, Any], seed: int, policy, prompts: int) -> 
         build_row(row, directory, settings, policy, prompts, []).train()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / MIB
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / MIB
+    return (peak_resident_bytes() - before) / MIB
