@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trl
 from datasets import Dataset, IterableDataset
 
+from dapo_ext.refusals import prompt_lengths
 from dapo_ext.refusals.prompt_lengths import context_length
 from dapo_ext.resume.checkpoint_manifest import open_manifest
 from tests.pg_tiny import pg_trainer
@@ -266,6 +268,21 @@ def test_prompts_that_fill_the_context_are_refused_before_training(tmp_path, sta
     (warning,) = [record.message for record in caplog.records if record.name == "dapo_ext.refusals.prompt_lengths"]
     assert "1 of 17 prompts and max_completion_length=8 together exceed" in warning
     assert "Lower max_completion_length to 4" in warning
+
+
+def test_few_prompts_are_held_as_tokens_at_a_time(tmp_path, monkeypatch):
+    """Where a context is so short that all of a large pool have to be looked at."""
+    sizes, tokenize = [], trl.GRPOTrainer._tokenize_prompts
+
+    def watched(self, asked):
+        sizes.append(len(asked))
+        return tokenize(self, asked)
+
+    monkeypatch.setattr("trl.GRPOTrainer._tokenize_prompts", watched)
+    monkeypatch.setattr(prompt_lengths, "PROMPTS_AT_A_TIME", 5)
+    with refused("the first is row 16 with 512 tokens"):
+        dapo_trainer(tmp_path, dataset=long_prompt(512))
+    assert sizes == [5, 5, 5, 2]
 
 
 def test_prompts_of_an_iterable_dataset_are_refused_when_they_come(tmp_path):

@@ -13,10 +13,13 @@ from dapo_ext.playground import build_policy
 
 LIMITS = (
     "A policy of 0.3M parameters makes a step of milliseconds, so bookkeeping weighs more here than beside a model "
-    "whose step takes seconds; the policy of results of the preset `gpu` has 38M. Memory is of larger policies, of 24M "
-    "parameters on a CPU, where a process's largest size depends on its allocator too and differs from run to run (the "
-    "two rows of TRL show by how much). vLLM, more than two processes and the memory of several ranks are not "
-    "measured. What refilling itself costs is not overhead but generation, and depends on the prompts."
+    "whose step takes seconds; the policy of results of the preset `gpu` has 38M. Equal trainers of one process differ "
+    "by some percent from start to start (TRL's beside itself by .05 at most in the committed runs of both presets), "
+    "which intervals over the steps of one start do not show: a ratio within that of 1 is no difference. Memory is of "
+    "larger policies, of 24M parameters on a CPU, where a process's largest size depends on its allocator too and "
+    "differs from run to run (the two rows of TRL show by how much). vLLM, more than two processes and the memory of "
+    "several ranks are not measured. What refilling itself costs is not overhead but generation, and depends on the "
+    "prompts."
 )
 SAME_WORK_INTRO = (
     "Seconds per optimizer step, generation included, of trainers that train on the same completions to the bit. "

@@ -1,5 +1,8 @@
 """Prompts that leave the model no room for a completion are refused: before training where the dataset is known."""
 
+from collections.abc import Iterator
+
+import numpy as np
 from accelerate.logging import get_logger
 from datasets import Dataset
 from trl import GRPOTrainer
@@ -11,6 +14,7 @@ logger = get_logger(__name__)
 
 # Tokens that a chat template may add to a prompt; a longer template is found when the prompt is generated from
 TEMPLATE_TOKENS = 1024
+PROMPTS_AT_A_TIME = 1024
 
 
 def context_length(config) -> int | None:
@@ -50,24 +54,30 @@ def check_prompt_lengths(trainer) -> None:
     rows = [row for row, prompt in enumerate(dataset["prompt"]) if len(repr(prompt).encode()) > limit]
     if not rows:
         return
-    prompt_ids = GRPOTrainer._tokenize_prompts(trainer, dataset.select(rows)["prompt"][:])[0]
-    lengths = dict(zip(rows, map(len, prompt_ids), strict=True))
-    full = [row for row, length in lengths.items() if length >= context]
-    if full:
+    lengths = np.fromiter(_token_lengths(trainer, rows), dtype=np.int64, count=len(rows))
+    full = np.flatnonzero(lengths >= context)
+    if full.size:
         raise refusal(
             "train_dataset",
-            f"{len(full)} of {len(dataset)} prompts",
-            f"they leave no room for a completion; the first is row {full[0]} with {lengths[full[0]]} tokens, where "
-            f"the model's context holds {context}",
+            f"{full.size} of {len(dataset)} prompts",
+            f"they leave no room for a completion; the first is row {rows[full[0]]} with {lengths[full[0]]} tokens, "
+            f"where the model's context holds {context}",
             "leave such rows out with dataset.filter, or shorten their prompts",
         )
-    tight = sum(length + room > context for length in lengths.values())
+    tight = int((lengths + room > context).sum())
     if tight:
         logger.warning(
             f"{tight} of {len(dataset)} prompts and max_completion_length={room} together exceed the model's context "
             f"of {context} tokens, beyond which it was not trained. Lower max_completion_length to "
-            f"{context - max(lengths.values())}, or leave the longest prompts out."
+            f"{context - lengths.max()}, or leave the longest prompts out."
         )
+
+
+def _token_lengths(trainer, rows: list[int]) -> Iterator[int]:
+    """Tokens of the prompts of some rows, of which few are held at a time."""
+    for start in range(0, len(rows), PROMPTS_AT_A_TIME):
+        part = trainer.train_dataset.select(rows[start : start + PROMPTS_AT_A_TIME])
+        yield from map(len, GRPOTrainer._tokenize_prompts(trainer, part["prompt"][:])[0])
 
 
 class FittingPrompts(GRPOTrainer):
