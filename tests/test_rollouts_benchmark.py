@@ -138,7 +138,7 @@ def test_the_page_shows_cost_accuracy_and_calibration(tmp_path):
     result = {
         "benchmark": "rollouts",
         "preset": "full",
-        "configs": {},
+        "configs": {name: {"learning_rate": 1e-4} for name in ("grpo", "uniform", "predictive")},
         "commit": "abc",
         "versions": {"trl": "1.16.0", "transformers": "5", "torch": "2"},
         "machine": {"gpu": None, "cores": 2, "threads": 1},
