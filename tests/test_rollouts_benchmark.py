@@ -151,5 +151,6 @@ def test_the_page_shows_cost_accuracy_and_calibration(tmp_path):
         in page
     )
     assert "+0.100 [+0.100, +0.100]" in page
+    assert "at one learning rate that was tuned for none of them (0.0001)" in page
     assert "| saturated | 0.250 | 0.250 | 0.250 | 0.250 |" in page
     assert (tmp_path / "rollouts-full.png").stat().st_size > 10_000
