@@ -37,7 +37,7 @@ def body(result: Mapping[str, Any], plots: Path) -> str:
         "trainer",
         "ranks",
         "kills",
-        *(f"in {phase}" for phase in phases),
+        *(phase if phase.startswith("within") else f"in {phase}" for phase in phases),
         "left a torn checkpoint",
         "not identical",
     ]
