@@ -65,11 +65,13 @@ def widen_adapters(model: torch.nn.Module, fp16: bool, use_cpu: bool) -> None:
     ]
     if not narrow:
         return
+    is_quantized = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
     obstacle = None
     if fp16:
         obstacle = "fp16=True scales the gradients, which PyTorch does not do in bfloat16"
-    elif use_cpu or not torch.accelerator.is_available() or getattr(model, "is_loaded_in_4bit", False):
-        obstacle = bf16_obstacle(use_cpu)  # a GPU emulates it, and whoever loads all weights in it asked for that
+    # A GPU without bfloat16 units emulates them, so that there only what nobody asked to be narrow is widened
+    elif is_quantized or use_cpu or not torch.accelerator.is_available():
+        obstacle = bf16_obstacle(use_cpu)
     if obstacle is not None:
         for parameter in narrow:
             parameter.data = parameter.data.float()

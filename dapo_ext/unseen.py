@@ -1,13 +1,13 @@
 """Draw from an endless order of prompts, passing over those just seen."""
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterator
 from typing import TypeVar
 
 
 Drawn = TypeVar("Drawn")
 
 
-def draw_unseen(candidates: Iterable[tuple[Hashable, Drawn]], count: int, avoid: Collection[Hashable]) -> list[Drawn]:
+def draw_unseen(candidates: Iterator[tuple[Hashable, Drawn]], count: int, avoid: Collection[Hashable]) -> list[Drawn]:
     """
     The next `count` candidates whose keys are not in `avoid` and were not drawn by this call.
 
@@ -15,7 +15,7 @@ def draw_unseen(candidates: Iterable[tuple[Hashable, Drawn]], count: int, avoid:
     is asked for repeats itself instead of stalling.
 
     Args:
-        candidates (`Iterable[tuple]`):
+        candidates (`Iterator[tuple]`):
             Endless pairs of a prompt's key and what is to be drawn; only as many are consumed as are needed.
         count (`int`):
             Number to draw.
@@ -28,7 +28,6 @@ def draw_unseen(candidates: Iterable[tuple[Hashable, Drawn]], count: int, avoid:
     avoid = set(avoid)
     drawn: list[Drawn] = []
     passed_over = 0
-    candidates = iter(candidates)
     while len(drawn) < count:
         key, candidate = next(candidates)
         if key in avoid and passed_over < len(avoid):

@@ -51,7 +51,8 @@ def _intro(result: Mapping[str, Any]) -> str:
     return (
         f"{sizes['steps']} updates of 64 completions, 8 on each generation. Runs per row: {len(result['seeds'])}, over "
         f"warm starts: {len(sizes['starts'])}. Accuracy is avg@{2 * sizes['samples']} on {sizes['held_out']:,} "
-        "held-out prompts, by the verifier for every row. Differences are paired by warm start and seed: of GRPO after "
+        f"held-out prompts at the end and avg@{sizes['samples']} on {sizes['curve_prompts']:,} of them on the way, by "
+        "the verifier for every row. Differences are paired by warm start and seed: of GRPO after "
         "the warm start against the warm start alone, and of the other ways against it. Tokens are those that a policy "
         "sampled; the warm start itself learns from completions that a teacher wrote, which are not among them."
     )

@@ -1,7 +1,7 @@
-"""The share of draws that asks no estimate: passes over the whole dataset, so that no prompt is ever lost."""
+"""The share of draws that ignores the estimates: passes over the whole dataset, so that no prompt is ever lost."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -41,9 +41,13 @@ class ExplorationPass:
         Returns:
             `tuple[list[int], list[int]]`: the positions, and for each the value that `taken` has once it was taken.
         """
-        order = ((index, self._at(index)) for index in itertools.count(self.taken))
-        drawn = draw_unseen(((position, (position, index + 1)) for index, position in order), count, avoid)
+        drawn = draw_unseen(self._candidates(), count, avoid)
         return [position for position, _ in drawn], [end for _, end in drawn]
+
+    def _candidates(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        for index in itertools.count(self.taken):
+            position = self._at(index)
+            yield position, (position, index + 1)
 
     def _at(self, index: int) -> int:
         number, offset = divmod(index, self.size)

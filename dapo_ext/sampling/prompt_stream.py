@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import itertools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -68,8 +67,12 @@ class PromptStream:
         Returns:
             `list[dict]`: `count` examples.
         """
-        examples = (self._next() for _ in itertools.count())
-        return draw_unseen(((self.key(example), example) for example in examples), count, avoid)
+        return draw_unseen(self._candidates(), count, avoid)
+
+    def _candidates(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        while True:
+            example = self._next()
+            yield self.key(example), example
 
     def state_dict(self) -> dict[str, int]:
         """Position: the pass and the number of examples taken from it."""

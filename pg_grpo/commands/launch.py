@@ -2,18 +2,12 @@
 
 import os
 
-import torch
 from accelerate.commands.launch import launch_command, launch_command_parser
 from trl.cli.accelerate_config import resolve_accelerate_config_argument
 
 
 class OtherProcesses(Exception):
     """The training is for processes that a launcher starts; what depends on their number cannot be checked in this."""
-
-
-def count_devices() -> int:
-    """Accelerators that one process would see."""
-    return torch.accelerator.device_count()
 
 
 def is_launched() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from rich.console import Console
 from transformers import PrinterCallback, Trainer
@@ -23,15 +24,15 @@ from dapo_ext.reporting.run_log import METRICS_FILE, MetricsFile
 from ..dpo_config import PGDPOConfig
 from .arguments import RunParser, drop_note, print_note
 from .build import METHODS, build_trainer, find_rewards
-from .launch import OtherProcesses, count_devices, is_launched, is_main_process, launch
+from .launch import OtherProcesses, is_launched, is_main_process, launch
 from .options import ModelArguments
 from .precision import choose_precision
 
 
 def run(command: str, arguments: list[str]) -> None:
     """
-    Train as the options say, in this process or in those that `accelerate launch` starts when there are
-    options of it, or several devices.
+    Train as the options say, in this process or, with options of a launcher or several accelerators, in those that
+    `accelerate launch` starts.
 
     Args:
         command (`str`):
@@ -80,7 +81,7 @@ def make_parser(command: str, note: Callable[[str], None]) -> RunParser:
 
     def amend(values: Namespace) -> None:
         choose_precision(values, note)
-        devices = 1 if values.use_cpu else count_devices()
+        devices = 1 if values.use_cpu else torch.accelerator.device_count()
         if (parser.launch_arguments or devices > 1) and not is_launched():
             if not parser.launch_arguments:
                 note(f"{devices} accelerators: `accelerate launch` is started. Batch sizes are those of one process.")
